@@ -1,0 +1,116 @@
+"""The error tree of ray-tfcluster and the exit code of each branch.
+
+    TfClusterError                  1
+    ├── SpecError                   2   the spec, or a command's argument, is wrong
+    ├── PreflightError              3   the spec is fine, but cannot run here
+    ├── PlacementError              4   the cluster did not grant the resources in time
+    ├── StorageError                5   the run directory cannot be read or written
+    ├── SubmissionError             6   a Ray head did not take, or does not know, the job
+    ├── RunNotFoundError            7   no run of that name
+    ├── UserCodeError              10   the user's own code raised, or its script failed
+    ├── TaskLostError              11   tasks were lost more often than `failure.max_restarts`
+    ├── StartupError               12   a task did not start in `timeouts.startup`
+    ├── HangError                  13   no step within `timeouts.hang`
+    ├── EvaluatorError             14   training ended, but its last checkpoint was not evaluated in time
+    └── InterruptedRunError       130   Ctrl-C, SIGTERM or `tfcluster stop`
+"""
+
+from __future__ import annotations
+
+
+class TfClusterError(Exception):
+    """What happened, the value seen, and what to do; survives pickling.
+
+    Args:
+        happened: one clause, without a full stop.
+        seen: the value that caused it, as the user wrote it.
+        todo: what the user can do now.
+    """
+
+    exit_code = 1
+
+    def __init__(self, happened: str, seen: object = "", todo: str = "") -> None:
+        self.happened = happened
+        self.seen = "" if seen is None else str(seen)
+        self.todo = todo
+        super().__init__(happened, self.seen, todo)
+
+    def __str__(self) -> str:
+        return " · ".join(part for part in (self.happened, self.seen, self.todo) if part)
+
+
+class SpecError(TfClusterError):
+    """The spec, or a command's argument, is wrong."""
+
+    exit_code = 2
+
+
+class PreflightError(TfClusterError):
+    """The spec is fine, but cannot run on the cluster or environment at hand."""
+
+    exit_code = 3
+
+
+class PlacementError(TfClusterError):
+    """The cluster did not grant the resources within `timeouts.placement`."""
+
+    exit_code = 4
+
+
+class StorageError(TfClusterError):
+    """The run directory cannot be read or written."""
+
+    exit_code = 5
+
+
+class SubmissionError(TfClusterError):
+    """A Ray head did not take the job, or does not know it."""
+
+    exit_code = 6
+
+
+class RunNotFoundError(TfClusterError):
+    """There is no run of that name."""
+
+    exit_code = 7
+
+
+class UserCodeError(TfClusterError):
+    """The user's function raised, or the user's script ended with an error."""
+
+    exit_code = 10
+
+
+class TaskLostError(TfClusterError):
+    """Tasks were lost more often than `failure.max_restarts` allows."""
+
+    exit_code = 11
+
+
+class StartupError(TfClusterError):
+    """A task did not start within `timeouts.startup`."""
+
+    exit_code = 12
+
+
+class HangError(TfClusterError):
+    """No task made a step within `timeouts.hang`."""
+
+    exit_code = 13
+
+
+class EvaluatorError(TfClusterError):
+    """Training ended, but the evaluator did not see the last checkpoint in time."""
+
+    exit_code = 14
+
+
+class InterruptedRunError(TfClusterError):
+    """The run was stopped from outside: Ctrl-C, SIGTERM or `tfcluster stop`."""
+
+    exit_code = 130
+
+
+def tree(root: type[TfClusterError] = TfClusterError) -> dict[str, type[TfClusterError]]:
+    """Every error class by its name, `root` first."""
+    return {root.__name__: root, **{n: c for sub in root.__subclasses__() for n, c in tree(sub).items()}}

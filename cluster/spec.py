@@ -1,0 +1,385 @@
+"""`JobSpec`: what the user asks for, loaded from YAML, JSON or Python and checked as a whole."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from cluster.errors import SpecError
+from cluster.units import Duration, Size
+
+RoleName = Literal["chief", "worker", "ps", "evaluator"]
+StrategyName = Literal["none", "mirrored", "multi_worker_mirrored", "parameter_server", "custom"]
+
+#: Task order everywhere: in plans, tables and TF_CONFIG.
+ROLE_ORDER: tuple[RoleName, ...] = get_args(RoleName)
+#: Set for every task by ray-tfcluster; a value of the user's would contradict the plan.
+RESERVED_ENV = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", "TF_USE_LEGACY_KERAS", "TF_GRPC_REUSE_PORT")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RoleSpec(_Model):
+    """How many tasks of one role, and what each of them gets."""
+
+    replicas: int = Field(1, ge=0, description="number of tasks")
+    cpus: float = Field(1, ge=0, description="CPUs a task")
+    gpus: float = Field(0, ge=0, description="GPUs a task; a fraction below 1 shares one")
+    memory: Size | None = Field(None, description="memory a task, reserved with Ray's scheduler")
+    resources: dict[str, float] = Field({}, description="custom Ray resources a task")
+    env: dict[str, str] = Field({}, description="environment variables of each task")
+    max_restarts: int | None = Field(
+        None, ge=0, description="in-place restarts of a parameter-server worker or evaluator; default: failure's"
+    )
+
+
+class DataSpec(_Model):
+    """One named dataset, read by `ctx.dataset(name)`."""
+
+    files: str | tuple[str, ...] = Field(description="Parquet files: a path, directory, glob, or list of them")
+    batch: int = Field(1024, ge=1, description="global batch: rows of one step over all workers")
+    label: str | None = Field(None, description="column that becomes the second element of (features, label)")
+    columns: tuple[str, ...] | None = Field(None, description="columns to read; default: all")
+    shuffle: bool = Field(False, description="another seeded order each epoch")
+    seed: int = Field(0, description="seed of the shuffled order")
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """`files` as a tuple."""
+        return (self.files,) if isinstance(self.files, str) else self.files
+
+
+class FailureSpec(_Model):
+    """What is retried, how often, and how fast."""
+
+    max_restarts: int = Field(3, ge=0, description="new attempts of the whole job after lost tasks")
+    retry_user_errors: bool = Field(False, description="also retry exceptions of the user's own code")
+    backoff: Duration = Field(1.0, description="wait before the first restart; doubles with each")
+    max_backoff: Duration = Field(60.0, description="longest wait before a restart")
+
+
+class TimeoutSpec(_Model):
+    """How long each phase may take."""
+
+    placement: Duration = Field(600.0, description="for the cluster to grant all bundles")
+    startup: Duration = Field(300.0, description="for every task to start")
+    hang: Duration = Field(600.0, description="between two steps, once a task has reported one")
+    evaluator: Duration = Field(600.0, description="for the evaluator to see the last checkpoint")
+    stop: Duration = Field(10.0, description="between SIGTERM and SIGKILL")
+
+
+class CheckpointSpec(_Model):
+    """When the callbacks of `ctx.callbacks()` save, and how many checkpoints stay."""
+
+    every: Literal["epoch"] | Annotated[int, Field(ge=1)] = Field("epoch", description="'epoch', or a number of steps")
+    keep: int = Field(3, ge=1, description="checkpoints kept, the newest first")
+
+
+class PartitionSpec(_Model):
+    """How variables are split over parameter servers; one of the three.
+
+    Each is the TensorFlow class of the same idea in `tf.distribute.experimental.partitioners`.
+    """
+
+    shards: int | None = Field(None, ge=1, description="FixedShardsPartitioner(num_shards)")
+    min_size: Size | None = Field(None, description="MinSizePartitioner(min_shard_bytes)")
+    max_size: Size | None = Field(None, description="MaxSizePartitioner(max_shard_bytes)")
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> PartitionSpec:
+        given = [name for name in ("shards", "min_size", "max_size") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give one of shards, min_size, max_size (seen: {', '.join(given) or 'none'})")
+        return self
+
+
+def _role_shorthand(value: object) -> object:
+    return {"replicas": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Role = Annotated[RoleSpec, BeforeValidator(_role_shorthand)]
+
+
+class JobSpec(_Model):
+    """One TensorFlow job: its code, strategy, roles, storage and failure rules.
+
+    Raises:
+        SpecError: from `JobSpec.of`, `load` and `parse`; naming every problem of the spec at once.
+        pydantic.ValidationError: from the constructor, the same problems.
+    """
+
+    name: str = Field("job", description="first part of the run directory's name")
+    entrypoint: str | Callable[..., Any] | None = Field(
+        None, description="path.py:function or package.module:function; in Python also the function itself"
+    )
+    script: tuple[str, ...] | None = Field(
+        None, description="an unmodified script and its arguments: [train.py, --epochs, '3'] or [-m, package.train]"
+    )
+    args: dict[str, Any] = Field({}, description="keyword arguments of the entrypoint, after ctx")
+    strategy: StrategyName = Field("none", description="the tf.distribute strategy")
+    roles: dict[RoleName, Role] = Field({}, description="tasks by role; `worker: 2` is short for replicas")
+    placement: Literal["pack", "spread", "strict_pack", "strict_spread"] = Field(
+        "pack", description="Ray placement-group strategy"
+    )
+    storage: str = Field("./runs", description="where run directories go: a path, s3://, gs://, hdfs://")
+    data: dict[str, DataSpec] = Field({}, description="datasets by name")
+    keras: Literal["auto", "2", "3"] = Field("auto", description="2 is tf-keras, 3 is Keras 3")
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
+        "float32", description="Keras dtype policy"
+    )
+    tensorflow_io: bool = Field(False, description="import tensorflow-io in each task: its file systems and ops")
+    partition: PartitionSpec | None = Field(None, description="split of variables over parameter servers")
+    success: Literal["chief", "all_workers"] = Field("chief", description="whose end ends the job")
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    failure: FailureSpec = FailureSpec()
+    timeouts: TimeoutSpec = TimeoutSpec()
+    warm: bool = Field(True, description="fork tasks from a process that has imported TensorFlow")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "warning", description="TensorFlow's own log level, in C++ and Python"
+    )
+    runtime_env: dict[str, Any] = Field({}, description="Ray runtime environment of the tasks, handed over unchanged")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        """Accept `keras: 3` beside `keras: "3"`, and a script given as one string."""
+        if not isinstance(value, dict):
+            return value
+        out = dict(value)
+        if isinstance(out.get("keras"), int):
+            out["keras"] = str(out["keras"])
+        if isinstance(out.get("script"), str):
+            out["script"] = [out["script"]]
+        if isinstance(out.get("script"), list | tuple):
+            out["script"] = tuple(str(word) for word in out["script"])
+        return out
+
+    @model_validator(mode="after")
+    def _consistent(self) -> JobSpec:
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @classmethod
+    def of(cls, value: JobSpec | Mapping[str, Any] | str | Path) -> JobSpec:
+        """A spec from a spec, a mapping, or the path of a YAML or JSON file."""
+        if isinstance(value, JobSpec):
+            return value
+        if isinstance(value, Mapping):
+            return parse(dict(value))
+        return load(Path(value))
+
+    def replicas(self, role: RoleName) -> int:
+        """Number of tasks of `role`, with the implied coordinator and single worker."""
+        if role in self.roles:
+            return self.roles[role].replicas
+        if role == "chief":
+            return 1 if self.strategy == "parameter_server" else 0
+        trains = any(self.roles[r].replicas for r in ("chief", "worker") if r in self.roles)
+        return 1 if role == "worker" and not trains and self.strategy != "parameter_server" else 0
+
+    def role(self, role: RoleName) -> RoleSpec:
+        """The settings of `role`, defaults where the spec says nothing."""
+        return self.roles.get(role, RoleSpec())
+
+    def to_document(self) -> dict[str, Any]:
+        """What the user set, as plain JSON values; a function is written as `module:name`."""
+        document = self.model_dump(mode="json", exclude_unset=True, exclude={"entrypoint"})
+        if self.entrypoint is not None:
+            document["entrypoint"] = entrypoint_name(self.entrypoint)
+        return document
+
+
+def entrypoint_name(entrypoint: str | Callable[..., Any]) -> str:
+    """`entrypoint` as text."""
+    if isinstance(entrypoint, str):
+        return entrypoint
+    module = getattr(entrypoint, "__module__", "?")
+    return f"{module}:{getattr(entrypoint, '__qualname__', repr(entrypoint))}"
+
+
+_ENTRYPOINT = re.compile(r"(?:[^:]+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+
+def _contradictions(spec: JobSpec) -> Iterator[str]:
+    """Every impossible combination in `spec`, one sentence each."""
+    yield from _code_problems(spec)
+    yield from _role_problems(spec)
+    yield from _gpu_problems(spec)
+    yield from _env_problems(spec)
+    if spec.partition is not None and spec.strategy != "parameter_server":
+        yield f"partition splits variables over parameter servers, but strategy is {spec.strategy}"
+    if spec.failure.max_backoff < spec.failure.backoff:
+        yield f"failure.max_backoff ({spec.failure.max_backoff}s) is shorter than failure.backoff ({spec.failure.backoff}s)"
+    if not _NAME.fullmatch(spec.name):
+        yield f"name {spec.name!r} cannot name a directory; use 1 to 63 letters, digits, '-', '_' and '.'"
+
+
+def _code_problems(spec: JobSpec) -> Iterator[str]:
+    if (spec.entrypoint is None) == (spec.script is None):
+        seen = "both" if spec.script is not None else "neither"
+        yield f"give either entrypoint or script (seen: {seen})"
+    if isinstance(spec.entrypoint, str) and not _ENTRYPOINT.fullmatch(spec.entrypoint):
+        yield f"entrypoint {spec.entrypoint!r} is not path.py:function or package.module:function"
+    if spec.script is not None and spec.args:
+        yield "args are an entrypoint's keyword arguments; put a script's arguments into script itself"
+    if spec.script is not None and (not spec.script or spec.script == ("-m",)):
+        yield "script is empty; write it like [train.py, --epochs, '3']"
+    if spec.script is not None and spec.partition is not None:
+        yield "partition cannot reach a script, which builds its own strategy; pass variable_partitioner there"
+
+
+def _role_problems(spec: JobSpec) -> Iterator[str]:
+    count = {role: spec.replicas(role) for role in ROLE_ORDER}
+    for role in ("chief", "evaluator"):
+        if count[role] > 1:
+            yield f"roles.{role}.replicas is {count[role]}; a job has at most one {role}"
+    trainers = count["chief"] + count["worker"]
+    if spec.strategy == "parameter_server":
+        for role in ("ps", "worker"):
+            if count[role] < 1:
+                yield f"strategy parameter_server needs at least one {role}; add roles.{role}"
+        if count["chief"] < 1:
+            yield "strategy parameter_server needs its coordinator; leave roles.chief out or give it one replica"
+    elif count["ps"] and spec.strategy != "custom":
+        yield (
+            f"roles.ps asks for {count['ps']} parameter servers, which strategy {spec.strategy} would never use; "
+            "use strategy: parameter_server (or custom)"
+        )
+    if spec.strategy in ("none", "mirrored") and trainers > 1:
+        yield (
+            f"strategy {spec.strategy} trains in one process, but roles ask for {trainers} training tasks; "
+            "use strategy: multi_worker_mirrored"
+        )
+    if trainers < 1:
+        yield "no training task: give roles.worker or roles.chief at least one replica"
+    if spec.success == "all_workers" and spec.strategy == "parameter_server":
+        yield "success: all_workers never comes with parameter servers, whose workers serve until stopped; use chief"
+
+
+def _gpu_problems(spec: JobSpec) -> Iterator[str]:
+    for name, role in spec.roles.items():
+        if role.gpus > 1 and role.gpus != int(role.gpus):
+            yield f"roles.{name}.gpus is {role.gpus}; above 1 it must be a whole number"
+    if spec.strategy == "multi_worker_mirrored" and spec.replicas("chief") and spec.replicas("worker"):
+        chief, worker = spec.role("chief").gpus, spec.role("worker").gpus
+        if chief != worker:
+            yield (
+                f"roles.chief.gpus is {chief:g} and roles.worker.gpus is {worker:g}; "
+                "a collective strategy needs the same number of GPUs on every training task"
+            )
+
+
+def _env_problems(spec: JobSpec) -> Iterator[str]:
+    for name, role in spec.roles.items():
+        for key in RESERVED_ENV:
+            if key not in role.env:
+                continue
+            yield f"roles.{name}.env.{key} is set for each task from the spec; remove it" + _evaluator_hint(key, role)
+
+
+def _evaluator_hint(key: str, role: RoleSpec) -> str:
+    if key == "TF_CONFIG" and "evaluator" in role.env[key]:
+        return " (an evaluator in the cluster spec makes the coordinator wait for ever; roles.evaluator keeps it outside)"
+    return ""
+
+
+def load(path: Path) -> JobSpec:
+    """The spec in the YAML or JSON file `path`.
+
+    Raises:
+        SpecError: no such file, not YAML, not a mapping, or not a valid spec.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError("cannot read the spec", path, str(error)) from None
+    try:
+        document = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise SpecError(f"the spec is not valid {'JSON' if path.suffix == '.json' else 'YAML'}", path, str(error)) from None
+    return parse(document, source=str(path))
+
+
+def parse(document: object, source: str = "") -> JobSpec:
+    """A spec from a plain document; `source` names it in errors.
+
+    Raises:
+        SpecError: naming every problem at once.
+    """
+    if not isinstance(document, dict):
+        raise SpecError("the spec is not a mapping of keys to values", source or type(document).__name__, "see tfcluster schema")
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        problems = [line for item in error.errors() for line in _sentences(dict(item))]
+        todo = "; ".join(problems) if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise SpecError(f"the spec has {count}", source, todo) from None
+
+
+def _sentences(item: dict[str, Any]) -> list[str]:
+    """One pydantic error as sentences a user can act on."""
+    where = ".".join(str(part) for part in item["loc"] if part not in ("function-before[_role_shorthand(), RoleSpec]",))
+    if item["type"] == "extra_forbidden":
+        return [f"unknown key {where}{_nearest(item['loc'])}"]
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not where:
+        return message.split("\n")
+    if item["type"] == "literal_error" and isinstance(item["input"], str):
+        message = f"{item['input']!r} is not one of {item['ctx']['expected']}{_did_you_mean(item['input'], _choices(item))}"
+    elif item["type"] != "value_error":
+        message = f"{message} (seen: {item['input']!r})"
+    return [f"{where}: {message}"]
+
+
+def _choices(item: dict[str, Any]) -> list[str]:
+    return re.findall(r"'([^']*)'", str(item["ctx"]["expected"]))
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _nearest(loc: tuple[Any, ...]) -> str:
+    """`; did you mean …?` from the keys known where `loc` stands."""
+    model: type[BaseModel] = JobSpec
+    for part in loc[:-1]:
+        model = _SECTIONS.get(str(part), model)
+    return _did_you_mean(str(loc[-1]), list(model.model_fields)) or f"; known: {', '.join(model.model_fields)}"
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "roles": RoleSpec,
+    "data": DataSpec,
+    "failure": FailureSpec,
+    "timeouts": TimeoutSpec,
+    "checkpoint": CheckpointSpec,
+    "partition": PartitionSpec,
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a spec as it is written in YAML or JSON."""
+    schema = _JsonSpec.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "JobSpec"
+    return schema
+
+
+class _JsonSpec(JobSpec):
+    """The spec without what only Python can say, for the JSON Schema."""
+
+    entrypoint: str | None = Field(None, description="path.py:function or package.module:function")
