@@ -28,6 +28,8 @@ class TfClusterError(Exception):
     """
 
     exit_code = 1
+    #: Where the run's files are, once it has any.
+    run_dir = ""
 
     def __init__(self, happened: str, seen: object = "", todo: str = "") -> None:
         self.happened = happened

@@ -25,7 +25,7 @@ RESERVED_ENV = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", "TF_USE_LEGACY_KERAS", "TF_
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RoleSpec(_Model):
@@ -35,7 +35,7 @@ class RoleSpec(_Model):
     cpus: float = Field(1, ge=0, description="CPUs a task")
     gpus: float = Field(0, ge=0, description="GPUs a task; a fraction below 1 shares one")
     memory: Size | None = Field(None, description="memory a task, reserved with Ray's scheduler")
-    resources: dict[str, float] = Field({}, description="custom Ray resources a task")
+    resources: dict[str, Annotated[float, Field(ge=0)]] = Field({}, description="custom Ray resources a task")
     env: dict[str, str] = Field({}, description="environment variables of each task")
     max_restarts: int | None = Field(
         None, ge=0, description="in-place restarts of a parameter-server worker or evaluator; default: failure's"
@@ -45,7 +45,9 @@ class RoleSpec(_Model):
 class DataSpec(_Model):
     """One named dataset, read by `ctx.dataset(name)`."""
 
-    files: str | tuple[str, ...] = Field(description="Parquet files: a path, directory, glob, or list of them")
+    files: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Parquet files: a path, directory, glob, or list of them"
+    )
     batch: int = Field(1024, ge=1, description="global batch: rows of one step over all workers")
     label: str | None = Field(None, description="column that becomes the second element of (features, label)")
     columns: tuple[str, ...] | None = Field(None, description="columns to read; default: all")
@@ -106,7 +108,28 @@ def _role_shorthand(value: object) -> object:
     return {"replicas": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Role = Annotated[RoleSpec, BeforeValidator(_role_shorthand)]
+def _version_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _words(value: object) -> object:
+    """A script given as one string, and numbers among its arguments, as YAML reads them."""
+    words = [value] if isinstance(value, str) else value
+    return [str(w) if isinstance(w, int | float) else w for w in words] if isinstance(words, list | tuple) else words
+
+
+Role = Annotated[
+    RoleSpec,
+    BeforeValidator(_role_shorthand, json_schema_input_type=Annotated[int, Field(ge=0)] | RoleSpec),
+]
+KerasVersion = Annotated[
+    Literal["auto", "2", "3"],
+    BeforeValidator(_version_text, json_schema_input_type=Literal["auto", "2", "3", 2, 3]),
+]
+Script = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_words, json_schema_input_type=str | tuple[str | float, ...]),
+]
 
 
 class JobSpec(_Model):
@@ -121,10 +144,13 @@ class JobSpec(_Model):
     entrypoint: str | Callable[..., Any] | None = Field(
         None, description="path.py:function or package.module:function; in Python also the function itself"
     )
-    script: tuple[str, ...] | None = Field(
+    script: Script | None = Field(
         None, description="an unmodified script and its arguments: [train.py, --epochs, '3'] or [-m, package.train]"
     )
     args: dict[str, Any] = Field({}, description="keyword arguments of the entrypoint, after ctx")
+    prepare: str | None = Field(
+        None, description="path.py:function run once before the preflight, to make the data; it takes no argument"
+    )
     strategy: StrategyName = Field("none", description="the tf.distribute strategy")
     roles: dict[RoleName, Role] = Field({}, description="tasks by role; `worker: 2` is short for replicas")
     placement: Literal["pack", "spread", "strict_pack", "strict_spread"] = Field(
@@ -132,7 +158,7 @@ class JobSpec(_Model):
     )
     storage: str = Field("./runs", description="where run directories go: a path, s3://, gs://, hdfs://")
     data: dict[str, DataSpec] = Field({}, description="datasets by name")
-    keras: Literal["auto", "2", "3"] = Field("auto", description="2 is tf-keras, 3 is Keras 3")
+    keras: KerasVersion = Field("auto", description="2 is tf-keras, 3 is Keras 3")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(
         "float32", description="Keras dtype policy"
     )
@@ -147,21 +173,6 @@ class JobSpec(_Model):
         "warning", description="TensorFlow's own log level, in C++ and Python"
     )
     runtime_env: dict[str, Any] = Field({}, description="Ray runtime environment of the tasks, handed over unchanged")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_written(cls, value: Any) -> Any:
-        """Accept `keras: 3` beside `keras: "3"`, and a script given as one string."""
-        if not isinstance(value, dict):
-            return value
-        out = dict(value)
-        if isinstance(out.get("keras"), int):
-            out["keras"] = str(out["keras"])
-        if isinstance(out.get("script"), str):
-            out["script"] = [out["script"]]
-        if isinstance(out.get("script"), list | tuple):
-            out["script"] = tuple(str(word) for word in out["script"])
-        return out
 
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
@@ -193,8 +204,12 @@ class JobSpec(_Model):
         return self.roles.get(role, RoleSpec())
 
     def to_document(self) -> dict[str, Any]:
-        """What the user set, as plain JSON values; a function is written as `module:name`."""
-        document = self.model_dump(mode="json", exclude_unset=True, exclude={"entrypoint"})
+        """What the user set, as plain JSON values; what JSON cannot hold is written as text.
+
+        A function is written as `module:name`.
+        """
+        set_by_user = self.model_dump(exclude_unset=True, exclude={"entrypoint"})
+        document: dict[str, Any] = json.loads(json.dumps(set_by_user, default=str))
         if self.entrypoint is not None:
             document["entrypoint"] = entrypoint_name(self.entrypoint)
         return document
@@ -208,6 +223,8 @@ def entrypoint_name(entrypoint: str | Callable[..., Any]) -> str:
     return f"{module}:{getattr(entrypoint, '__qualname__', repr(entrypoint))}"
 
 
+#: Ray's own resources, and the field of a role that asks for each.
+_OWN_FIELD = {"CPU": "cpus", "GPU": "gpus", "memory": "memory"}
 _ENTRYPOINT = re.compile(r"(?:[^:]+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -217,11 +234,13 @@ def _contradictions(spec: JobSpec) -> Iterator[str]:
     yield from _code_problems(spec)
     yield from _role_problems(spec)
     yield from _gpu_problems(spec)
+    yield from _resource_problems(spec)
     yield from _env_problems(spec)
     if spec.partition is not None and spec.strategy != "parameter_server":
         yield f"partition splits variables over parameter servers, but strategy is {spec.strategy}"
     if spec.failure.max_backoff < spec.failure.backoff:
-        yield f"failure.max_backoff ({spec.failure.max_backoff}s) is shorter than failure.backoff ({spec.failure.backoff}s)"
+        longest, first = spec.failure.max_backoff, spec.failure.backoff
+        yield f"failure.max_backoff ({longest:g}s) is shorter than failure.backoff ({first:g}s)"
     if not _NAME.fullmatch(spec.name):
         yield f"name {spec.name!r} cannot name a directory; use 1 to 63 letters, digits, '-', '_' and '.'"
 
@@ -232,6 +251,8 @@ def _code_problems(spec: JobSpec) -> Iterator[str]:
         yield f"give either entrypoint or script (seen: {seen})"
     if isinstance(spec.entrypoint, str) and not _ENTRYPOINT.fullmatch(spec.entrypoint):
         yield f"entrypoint {spec.entrypoint!r} is not path.py:function or package.module:function"
+    if spec.prepare is not None and not _ENTRYPOINT.fullmatch(spec.prepare):
+        yield f"prepare {spec.prepare!r} is not path.py:function or package.module:function"
     if spec.script is not None and spec.args:
         yield "args are an entrypoint's keyword arguments; put a script's arguments into script itself"
     if spec.script is not None and (not spec.script or spec.script == ("-m",)):
@@ -242,7 +263,8 @@ def _code_problems(spec: JobSpec) -> Iterator[str]:
 
 def _role_problems(spec: JobSpec) -> Iterator[str]:
     count = {role: spec.replicas(role) for role in ROLE_ORDER}
-    for role in ("chief", "evaluator"):
+    singles: tuple[RoleName, ...] = ("chief", "evaluator")
+    for role in singles:
         if count[role] > 1:
             yield f"roles.{role}.replicas is {count[role]}; a job has at most one {role}"
     trainers = count["chief"] + count["worker"]
@@ -281,17 +303,28 @@ def _gpu_problems(spec: JobSpec) -> Iterator[str]:
             )
 
 
-def _env_problems(spec: JobSpec) -> Iterator[str]:
+def _resource_problems(spec: JobSpec) -> Iterator[str]:
     for name, role in spec.roles.items():
-        for key in RESERVED_ENV:
-            if key not in role.env:
-                continue
-            yield f"roles.{name}.env.{key} is set for each task from the spec; remove it" + _evaluator_hint(key, role)
+        for resource, field in _OWN_FIELD.items():
+            if resource in role.resources:
+                yield f"roles.{name}.resources.{resource} is not a custom resource; use roles.{name}.{field}"
 
 
-def _evaluator_hint(key: str, role: RoleSpec) -> str:
-    if key == "TF_CONFIG" and "evaluator" in role.env[key]:
-        return " (an evaluator in the cluster spec makes the coordinator wait for ever; roles.evaluator keeps it outside)"
+def _env_problems(spec: JobSpec) -> Iterator[str]:
+    places = {f"roles.{name}.env": role.env for name, role in spec.roles.items()}
+    ray_env = spec.runtime_env.get("env_vars")
+    if isinstance(ray_env, dict):
+        places["runtime_env.env_vars"] = ray_env
+    for place, env in places.items():
+        for key in (key for key in RESERVED_ENV if key in env):
+            yield f"{place}.{key} is set for each task from the spec; remove it" + _evaluator_hint(key, str(env[key]))
+
+
+def _evaluator_hint(key: str, value: str) -> str:
+    if key == "TF_CONFIG" and "evaluator" in value:
+        return (
+            "; an evaluator in the cluster spec makes the coordinator wait for ever, roles.evaluator keeps it outside"
+        )
     return ""
 
 
@@ -308,7 +341,8 @@ def load(path: Path) -> JobSpec:
     try:
         document = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise SpecError(f"the spec is not valid {'JSON' if path.suffix == '.json' else 'YAML'}", path, str(error)) from None
+        language = "JSON" if path.suffix == ".json" else "YAML"
+        raise SpecError(f"the spec is not valid {language}", path, str(error)) from None
     return parse(document, source=str(path))
 
 
@@ -319,46 +353,80 @@ def parse(document: object, source: str = "") -> JobSpec:
         SpecError: naming every problem at once.
     """
     if not isinstance(document, dict):
-        raise SpecError("the spec is not a mapping of keys to values", source or type(document).__name__, "see tfcluster schema")
+        seen = source or type(document).__name__
+        raise SpecError("the spec is not a mapping of keys to values", seen, "see tfcluster schema")
     try:
         return JobSpec.model_validate(document)
     except ValidationError as error:
-        problems = [line for item in error.errors() for line in _sentences(dict(item))]
+        problems = [line for items in _branches(error) for line in _sentences(items)]
         todo = "; ".join(problems) if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SpecError(f"the spec has {count}", source, todo) from None
 
 
-def _sentences(item: dict[str, Any]) -> list[str]:
-    """One pydantic error as sentences a user can act on."""
-    where = ".".join(str(part) for part in item["loc"] if part not in ("function-before[_role_shorthand(), RoleSpec]",))
+def _branches(error: ValidationError) -> list[list[dict[str, Any]]]:
+    """The errors of pydantic, those of one union together: the branch that got furthest, or else all of them."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for item in error.errors():
+        tag = next((i for i, part in enumerate(item["loc"]) if part in _UNION_TAGS), None)
+        place = item["loc"][:tag]
+        clean = {**item, "loc": tuple(part for part in item["loc"] if part not in _UNION_TAGS and part != "[key]")}
+        groups.setdefault(place if tag is not None else (*item["loc"], item["type"]), []).append(clean)
+    out = []
+    for items in groups.values():
+        furthest = max(map(_progress, items))
+        out.append([item for item in items if _progress(item) == furthest])
+    return out
+
+
+def _progress(item: dict[str, Any]) -> tuple[int, bool]:
+    """How near a union's branch came: deeper is nearer, and so is a right type with a wrong value."""
+    return len(item["loc"]), not str(item["type"]).endswith("_type")
+
+
+def _sentences(items: list[dict[str, Any]]) -> list[str]:
+    """The errors of one place as sentences a user can act on."""
+    item = items[0]
+    where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return [f"unknown key {where}{_nearest(item['loc'])}"]
-    message = str(item["msg"]).removeprefix("Value error, ")
     if not where:
-        return message.split("\n")
-    if item["type"] == "literal_error" and isinstance(item["input"], str):
-        message = f"{item['input']!r} is not one of {item['ctx']['expected']}{_did_you_mean(item['input'], _choices(item))}"
-    elif item["type"] != "value_error":
-        message = f"{message} (seen: {item['input']!r})"
-    return [f"{where}: {message}"]
+        return str(item["msg"]).removeprefix("Value error, ").split("\n")
+    wording = " or ".join(dict.fromkeys(map(_wording, items))).replace(" or should be ", " or ")
+    return [f"{where}: {wording}{_seen(item)}"]
+
+
+def _wording(item: dict[str, Any]) -> str:
+    if item["type"] == "literal_error":
+        return f"should be {item['ctx']['expected']}"
+    if item["type"] == "model_type" and item["loc"][0] == "roles":
+        return "should be a number of replicas or a mapping of keys to values"
+    message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return _WORDING.get(item["type"], message)
+
+
+def _seen(item: dict[str, Any]) -> str:
+    if item["type"] in ("missing", "value_error"):
+        return ""  # nothing was seen, or the message tells it
+    hint = _did_you_mean(item["input"], _choices(item)) if item["type"] == "literal_error" else ""
+    if item["type"] == "string_type" and isinstance(item["input"], int | float):
+        hint = "; put it in quotes"
+    return f" (seen: {item['input']!r}{hint})"
 
 
 def _choices(item: dict[str, Any]) -> list[str]:
     return re.findall(r"'([^']*)'", str(item["ctx"]["expected"]))
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+def _did_you_mean(word: object, known: list[str]) -> str:
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _nearest(loc: tuple[Any, ...]) -> str:
     """`; did you mean …?` from the keys known where `loc` stands."""
-    model: type[BaseModel] = JobSpec
-    for part in loc[:-1]:
-        model = _SECTIONS.get(str(part), model)
-    return _did_you_mean(str(loc[-1]), list(model.model_fields)) or f"; known: {', '.join(model.model_fields)}"
+    model = _SECTIONS.get(str(loc[0]), JobSpec) if len(loc) > 1 else JobSpec
+    return _did_you_mean(loc[-1], list(model.model_fields)) or f"; known: {', '.join(model.model_fields)}"
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -368,6 +436,25 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "timeouts": TimeoutSpec,
     "checkpoint": CheckpointSpec,
     "partition": PartitionSpec,
+}
+
+#: What pydantic puts into a location to say which branch of a union it tried.
+_UNION_TAGS = ("str", "callable", "tuple[str, ...]", "literal['epoch']", "constrained-int", "constrained-tuple")
+#: pydantic's error types whose own words are about Python, not about the spec.
+_WORDING = {
+    "missing": "is required",
+    "dict_type": "should be a mapping of keys to values",
+    "model_type": "should be a mapping of keys to values",
+    "tuple_type": "should be a list",
+    "string_type": "should be text",
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "int_parsing": "should be a whole number",
+    "int_type": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "too_short": "should not be empty",
 }
 
 

@@ -11,7 +11,7 @@ class Task(NamedTuple):
     """A task's role and its index among the tasks of that role, from 0."""
 
     role: RoleName
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks a task for
 
     def __str__(self) -> str:
         return f"{self.role}-{self.index}"

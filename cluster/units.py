@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -19,6 +20,9 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)\s*)+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+#: The same in the words of JSON Schema, whose patterns have no flags.
+_SIZE_PATTERN = r"^\s*(\d+\s*[bB]?|\d+(\.\d+)?\s*[kKmMgGtT][iI]?[bB]?)\s*$"
+_DURATION_PATTERN = r"^\s*(\d+(\.\d+)?\s*([mM][sS]|[sSmMhHdD])\s*)+$"
 
 
 def parse_size(value: object) -> int:
@@ -33,9 +37,10 @@ def parse_size(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match[2].lower() not in _SIZE_UNITS:
+    unit = None if match is None else _SIZE_UNITS.get(match[2].lower())
+    if match is None or unit is None or (unit == 1 and "." in match[1]):
         raise ValueError(f"{value!r} is not a size; write it like 512MB or 4GiB")
-    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+    return int(Decimal(match[1]) * unit)
 
 
 def parse_duration(value: object) -> float:
@@ -54,9 +59,9 @@ def parse_duration(value: object) -> float:
 
 def format_duration(seconds: float) -> str:
     """`seconds` as a person reads it: `850ms`, `4.2s`, `3m05s`, `2h07m`."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
@@ -65,7 +70,7 @@ def format_duration(seconds: float) -> str:
 def format_size(count: float) -> str:
     """`count` bytes in IEC units: `512 B`, `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
+        if round(count, 1) < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
@@ -76,7 +81,7 @@ Size = Annotated[
     BeforeValidator(parse_size),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}],
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SIZE_PATTERN}],
             "description": "bytes, or a number with a unit: 512MB, 4GiB",
         }
     ),
@@ -86,7 +91,7 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}],
+            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _DURATION_PATTERN}],
             "description": "seconds, or numbers with units: 30s, 10m, 1h30m",
         }
     ),

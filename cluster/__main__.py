@@ -1,0 +1,5 @@
+"""`python -m cluster` is `tfcluster`."""
+
+from cluster.cli import main
+
+main()

@@ -1,0 +1,402 @@
+"""Carries a job through its attempts: feeds events to `cluster.lifecycle` and performs its actions."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster import lifecycle, workers
+from cluster.connection import Connection
+from cluster.environment import task_environment
+from cluster.errors import InterruptedRunError, PlacementError, StartupError, TfClusterError
+from cluster.events import Event, Kind
+from cluster.launch import Launch
+from cluster.plan import Plan
+from cluster.recorder import Recorder
+from cluster.spec import entrypoint_name
+from cluster.tasks import Task, leader_of, runs_user_code, trains
+from cluster.workers import Gang
+
+#: Longest wait for a message before the clock is looked at, in seconds.
+TICK = 0.5
+
+
+@dataclass
+class Progress:
+    """How far the job is, from the events of its tasks."""
+
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    value: Any = None
+    seen: dict[Task, float] = field(default_factory=dict)  # task → time.monotonic() of its last step
+
+    def take(self, event: Event, leader: Task) -> None:
+        """Note what `event` says of the job's progress."""
+        if event.kind == "step" and event.task is not None:
+            self.seen[event.task] = time.monotonic()
+            if event.task == leader:
+                self.step = max(self.step, int(event.data.get("step", 0)))
+        if event.task == leader or event.kind == "evaluated":
+            self.metrics.update(event.data.get("metrics", {}))
+        if event.kind == "finished" and event.task == leader:
+            self.value = event.data.get("value")
+
+
+class Attempts:
+    """Performs the actions of one job's lifecycle until it is finished."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        recorder: Recorder,
+        on_event: Callable[[Event], None],
+        on_log: Callable[[Task, str], None],
+        connection: Connection,
+        directory: str,
+        code: bytes | None,
+    ) -> None:
+        self.plan = plan
+        self.recorder = recorder
+        self.progress = Progress()
+        self.state, self._first = lifecycle.begin(plan.spec)
+        self._on_event, self._on_log = on_event, on_log
+        self._connection, self._directory, self._code = connection, directory, code
+        self._gang: Gang | None = None
+        self._polls: dict[Any, Task] = {}
+        self._timers: list[tuple[float, int, Event]] = []
+        self._order = itertools.count()
+        self._uploaded = time.monotonic()
+        self._error: TfClusterError | None = None
+        self._done = False
+        self._awaited: set[Task] = set()
+
+    @property
+    def leader(self) -> Task:
+        """The task whose progress is the job's."""
+        return leader_of(tuple(task.task for task in self.plan.tasks))
+
+    def run(self, about: dict[str, Any]) -> TfClusterError | None:
+        """Run to the end; returns the error, or None on success. Leaves no task, actor or bundle behind."""
+        try:
+            self._emit(Event("run_started", data=about))
+            self._perform(self._first)
+            while not self._done:
+                for event in self._wait():
+                    self._take(event)
+        except KeyboardInterrupt as interrupt:
+            self._interrupted(str(interrupt) or "Ctrl-C")
+        finally:
+            if self._gang is not None:
+                workers.tear_down(self._gang, grace=0.0)
+        code = 0 if self._error is None else self._error.exit_code
+        status = "succeeded" if self._error is None else "failed"
+        self._emit(Event("run_ended", self.state.attempt, data={"status": status, "exit_code": code}))
+        return self._error
+
+    def _interrupted(self, reason: str) -> None:
+        self._take(Event("interrupted", data={"reason": reason}))
+        if self._error is None:  # it came while the end was being performed
+            self._error = InterruptedRunError("the run was stopped", reason, "run it again to go on")
+
+    def _emit(self, event: Event) -> None:
+        self.progress.take(event, self.leader)
+        self.recorder.event(event)
+        self._on_event(event)
+
+    def _take(self, event: Event) -> None:
+        """Record `event`, ask the rules, act."""
+        if event.attempt not in (0, self.state.attempt):
+            return
+        if event.kind != "settled":
+            self._emit(event)
+        if event.kind == "checkpoint":
+            self._tell_evaluator({"kind": "checkpoint", "step": event.data["step"]})
+        self.state, actions = lifecycle.step(self.state, event)
+        self._perform(actions)
+
+    def _perform(self, actions: tuple[lifecycle.Action, ...]) -> None:
+        for action in actions:
+            getattr(self, f"_{type(action).__name__.lower()}")(action)
+
+    # What each action does
+
+    def _place(self, action: lifecycle.Place) -> None:
+        if action.after:
+            self._emit(Event("restarting", action.attempt, data={"after": action.after}))
+            self._after(action.after, Event("attempt_started", action.attempt))
+        else:
+            self._begin_attempt(action.attempt)
+
+    def _begin_attempt(self, attempt: int) -> None:
+        self._emit(Event("attempt_started", attempt))
+        self.progress.seen.clear()
+        try:
+            self._gang = workers.build(self.plan, lambda text: self._notice(text))
+        except (PlacementError, StartupError) as error:
+            kind: Kind = "placement_failed" if isinstance(error, PlacementError) else "startup_failed"
+            data = {"happened": error.happened, "seen": error.seen, "todo": error.todo}
+            self._take(Event(kind, attempt, data=data))
+            return
+        nodes = {str(task): self._gang.host(task) for task in self._gang.landings}
+        self._take(Event("placed", attempt, data={"nodes": nodes}))
+
+    def _start(self, action: lifecycle.Start) -> None:
+        assert self._gang is not None
+        limit = self.plan.spec.timeouts.startup
+        self._awaited = {task.task for task in self.plan.tasks}
+        self._after(limit, Event("notice", self.state.attempt, data={"startup": limit}))
+        for task in self.plan.tasks:
+            self._start_task(task.task)
+
+    def _start_task(self, task: Task) -> None:
+        assert self._gang is not None
+        worker = self._gang.workers[task]
+        keras = self.plan.keras.major
+        env = task_environment(
+            self.plan.spec,
+            task,
+            keras=keras,
+            attempt=self.state.attempt,
+            run_dir=self.recorder.directory.uri,
+            addresses=self._gang.addresses(),
+            gpus=self._gang.landings[task].gpus,
+        )
+        worker.start.remote(self._payload(task, keras), env, keras if self.plan.spec.warm else "none")
+        if task not in self._polls.values():
+            self._polls[worker.next.remote()] = task
+
+    def _payload(self, task: Task, keras: str) -> bytes:
+        assert self._gang is not None
+        spec = self.plan.spec
+        if callable(spec.entrypoint):
+            spec = spec.model_copy(update={"entrypoint": entrypoint_name(spec.entrypoint)})
+        order = Launch(
+            task=task,
+            attempt=self.state.attempt,
+            spec=spec,
+            code=self._code,
+            directory=self._task_directory(task),
+            run_dir=self.recorder.directory.uri,
+            keras=keras,
+            workers=sum(trains(t.task, spec.strategy) for t in self.plan.tasks) or 1,
+            leader=task == self.leader,
+            checkpoint=self.state.checkpoint,
+            sys_path=tuple(p for p in sys.path if p and not p.startswith((sys.prefix, sys.base_prefix))),
+        )
+        return pickle.dumps(order)
+
+    def _task_directory(self, task: Task) -> str:
+        """The job's folder on the task's node: Ray's copy of it, where Ray has shipped one."""
+        assert self._gang is not None
+        root = self._connection.working_dir or self.plan.spec.runtime_env.get("working_dir")
+        if root is None or not self._directory.startswith(str(root)):
+            return self._directory
+        return os.path.normpath(os.path.join(self._gang.landings[task].directory, os.path.relpath(self._directory, root)))
+
+    def _restart(self, action: lifecycle.Restart) -> None:
+        assert self._gang is not None
+        self._emit(Event("restarting", self.state.attempt, action.task, {"reason": action.reason}))
+        try:
+            if action.task in self._gang.workers and not self._alive(action.task):
+                workers.replace_worker(self._gang, self.plan, action.task)
+        except StartupError as error:
+            self._take(Event("lost", self.state.attempt, action.task, {"reason": str(error), "node_alive": False}))
+            return
+        self._start_task(action.task)
+
+    def _alive(self, task: Task) -> bool:
+        """Whether the task's supervisor still answers."""
+        import ray
+        from ray.exceptions import RayError
+
+        assert self._gang is not None
+        try:
+            ray.get(self._gang.workers[task].stop.remote(0.0), timeout=15.0)
+        except RayError:
+            return False
+        return True
+
+    def _wake(self, action: lifecycle.Wake) -> None:
+        self._after(action.after, Event("settled", self.state.attempt))
+
+    def _drain(self, action: lifecycle.Drain) -> None:
+        self._tell_evaluator({"kind": "drain", "checkpoint": action.checkpoint})
+        self._after(self.plan.spec.timeouts.evaluator, Event("evaluator_late", self.state.attempt))
+
+    def _tell_evaluator(self, command: dict[str, Any]) -> None:
+        evaluator = self.state.evaluator
+        if evaluator is not None and self._gang is not None:
+            self._gang.workers[evaluator].tell.remote(command)
+
+    def _release(self, action: lifecycle.Release) -> None:
+        """Let finished tasks exit; servers, which never do, are stopped with the gang."""
+        import ray
+
+        assert self._gang is not None
+        spec = self.plan.spec
+        own = [t.task for t in self.plan.tasks if runs_user_code(t.task, spec.strategy, spec.script is not None)]
+        leaving = [self._gang.workers[task] for task in own if task in self.state.finished]
+        for worker in leaving:
+            worker.tell.remote({"kind": "release"})
+        exits = [worker.wait_exit.remote(spec.timeouts.stop) for worker in leaving]
+        with contextlib.suppress(Exception):
+            ray.wait(exits, num_returns=len(exits), timeout=spec.timeouts.stop + 2.0)
+        self._fetch_rest()
+        self._leave(spec.timeouts.stop)
+
+    def _fetch_rest(self) -> None:
+        """Log lines that arrived after the last poll."""
+        import ray
+
+        if self._gang is None:
+            return
+        polls, self._polls = self._polls, {}
+        for task in polls.values():
+            self._gang.workers[task].nudge.remote()
+        done, _ = ray.wait(list(polls), num_returns=len(polls), timeout=2.0) if polls else ([], [])
+        for ref in done:
+            with contextlib.suppress(Exception):
+                for kind, data in ray.get(ref):
+                    self._note(polls[ref], kind, data)
+
+    def _note(self, task: Task, kind: str, data: dict[str, Any]) -> None:
+        """Record a late message without asking the rules."""
+        if kind == "log":
+            self._log(task, data["text"])
+
+    def _end(self, action: lifecycle.End) -> None:
+        if self._gang is None:
+            return
+        failed = {f.task for f in action.failures}
+        stacks = self._stacks([t for t in self._gang.workers if t not in failed])
+        self._fetch_rest()
+        attempt = action.failures[0].attempt if action.failures else self.state.attempt
+        self.recorder.post_mortem(attempt, action.reason, stacks)
+        interrupted = not action.failures
+        self._leave(self.plan.spec.timeouts.stop if interrupted else 0.0)
+
+    def _stacks(self, tasks: list[Task]) -> dict[Task, str]:
+        import ray
+
+        assert self._gang is not None
+        refs = {self._gang.workers[task].stacks.remote(): task for task in tasks}
+        done, _ = ray.wait(list(refs), num_returns=len(refs), timeout=3.0) if refs else ([], [])
+        stacks = {}
+        for ref in done:
+            with contextlib.suppress(Exception):
+                stacks[refs[ref]] = ray.get(ref)
+        return stacks
+
+    def _leave(self, grace: float) -> None:
+        assert self._gang is not None
+        gang, self._gang, self._polls, self._timers = self._gang, None, {}, []
+        workers.tear_down(gang, grace)
+
+    def _finish(self, action: lifecycle.Finish) -> None:
+        self._error = action.error
+        self._done = True
+
+    # Where events come from
+
+    def _after(self, seconds: float, event: Event) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), event))
+
+    def _wait(self) -> list[Event]:
+        """Events since the last call: messages of tasks, lost supervisors, timers, hangs."""
+        due = self._timers[0][0] - time.monotonic() if self._timers else TICK
+        events = self._poll(max(0.0, min(TICK, due)))
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            events += self._timer(heapq.heappop(self._timers)[2])
+        events += self._hang()
+        self._keep_uploaded()
+        return events
+
+    def _timer(self, event: Event) -> list[Event]:
+        if event.attempt not in (0, self.state.attempt):
+            return []
+        if event.kind == "attempt_started":
+            self._begin_attempt(event.attempt)
+            return []
+        if "startup" in event.data:
+            return self._late_starters(event.data["startup"])
+        return [event]
+
+    def _late_starters(self, limit: float) -> list[Event]:
+        if not self._awaited:
+            return []
+        names = ", ".join(str(task) for task in sorted(self._awaited, key=str)[:8])
+        data = {
+            "happened": f"{len(self._awaited)} tasks were not ready within {limit:g} s",
+            "seen": names,
+            "todo": "see their logs in the run directory, or raise timeouts.startup",
+        }
+        return [Event("startup_failed", self.state.attempt, data=data)]
+
+    def _poll(self, patience: float) -> list[Event]:
+        import ray
+        from ray.exceptions import RayError
+
+        if not self._polls:
+            time.sleep(min(patience, 0.05))
+            return []
+        done, _ = ray.wait(list(self._polls), num_returns=1, timeout=patience)
+        if done:
+            done, _ = ray.wait(list(self._polls), num_returns=len(self._polls), timeout=0)
+        events = []
+        for ref in done:
+            task = self._polls.pop(ref)
+            try:
+                messages = ray.get(ref)
+            except RayError as error:
+                events.append(self._lost(task, error))
+                continue
+            events += [e for kind, data in messages for e in self._message(task, kind, data)]
+            if self._gang is not None:
+                self._polls[self._gang.workers[task].next.remote()] = task
+        return events
+
+    def _message(self, task: Task, kind: str, data: dict[str, Any]) -> list[Event]:
+        if kind == "log":
+            self._log(task, data["text"])
+            return []
+        if kind in ("task_ready", "failed", "lost", "finished"):
+            self._awaited.discard(task)
+        return [Event(kind, self.state.attempt, task, data)]  # type: ignore[arg-type]
+
+    def _log(self, task: Task, text: str) -> None:
+        self.recorder.log(task, text)
+        self._on_log(task, text)
+
+    def _lost(self, task: Task, error: Exception) -> Event:
+        """A supervisor died: with its node, or alone."""
+        assert self._gang is not None
+        alive = {node.id for node in workers.nodes_from_ray()}
+        node_alive = self._gang.landings[task].node in alive
+        what = "its supervisor was ended" if node_alive else "its node was lost"
+        reason = f"{what} ({type(error).__name__})"
+        return Event("lost", self.state.attempt, task, {"reason": reason, "node_alive": node_alive})
+
+    def _hang(self) -> list[Event]:
+        """A hang is when tasks have made steps, are not done, and none of them makes one any more."""
+        limit = self.plan.spec.timeouts.hang
+        waiting = {t: at for t, at in self.progress.seen.items() if t not in self.state.finished}
+        if self.state.phase != "running" or not waiting or time.monotonic() - max(waiting.values()) < limit:
+            return []
+        self.progress.seen.clear()
+        return [Event("hang", self.state.attempt, data={"tasks": sorted(str(t) for t in waiting)})]
+
+    def _keep_uploaded(self) -> None:
+        if time.monotonic() - self._uploaded > 30.0:
+            self.recorder.directory.upload()
+            self._uploaded = time.monotonic()
+
+    def _notice(self, text: str) -> None:
+        self._emit(Event("notice", self.state.attempt, data={"text": text}))

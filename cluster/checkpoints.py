@@ -1,0 +1,118 @@
+"""Save and restore what a job trains: TensorFlow checkpoints with the position in the training beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import StorageError
+from cluster.storage import download_folder, upload_folder
+
+PREFIX = "ckpt"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a job is: optimizer steps done, whole epochs done, and batches done in the current one."""
+
+    step: int
+    epoch: int = 0
+    batch: int = 0
+
+
+class Checkpointer:
+    """Saves on the leader, restores on every task; every task of a collective strategy must call both.
+
+    Args:
+        objects: what `tf.train.Checkpoint` takes, such as `model=` and `optimizer=`.
+        directory: a folder that TensorFlow can write: the run's own on the leader, a scratch one elsewhere.
+        source: the folder to restore from; the run's own on all tasks.
+        remote: the run's checkpoint folder on a remote storage that is copied to and from, or None.
+        leader: whether this task's checkpoint is the one that counts.
+        keep: checkpoints kept, the newest first.
+        saved: is told each position that is safely stored.
+        io_device: TensorFlow device that touches the files, or None for each variable's own.
+    """
+
+    def __init__(
+        self,
+        objects: dict[str, Any],
+        *,
+        directory: Path,
+        source: Path,
+        remote: str | None,
+        leader: bool,
+        keep: int,
+        saved: Callable[[Position], None],
+        io_device: str | None = None,
+    ) -> None:
+        import tensorflow as tf
+
+        self._source, self._remote, self._leader, self._saved = source, remote, leader, saved
+        self._checkpoint = tf.train.Checkpoint(**objects)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(directory), keep, checkpoint_name=PREFIX)
+        self._options = tf.train.CheckpointOptions(experimental_io_device=io_device)
+        self._directory = directory
+
+    def restore(self, expected: int | None = None) -> Position | None:
+        """Load the newest checkpoint; None where there is none.
+
+        Args:
+            expected: a step that is known to be saved; not finding it, or a newer one, is an error, for a task
+                that starts afresh beside tasks that resume would silently train another model.
+
+        Raises:
+            StorageError: `expected` cannot be seen from here.
+        """
+        if self._remote is not None:
+            download_folder(self._remote, self._source)
+        found = positions(self._source)
+        if expected is not None and (not found or found[-1].step < expected):
+            raise StorageError(
+                f"checkpoint {expected} was saved, but this task cannot see it",
+                self._remote or self._source,
+                "put storage where every node can read it: a shared file system, s3:// or gs://",
+            )
+        if not found:
+            return None
+        status = self._checkpoint.restore(os.path.join(self._source, f"{PREFIX}-{found[-1].step}"), self._options)
+        status.expect_partial()
+        return found[-1]
+
+    def save(self, position: Position) -> None:
+        """Save under `position.step`; on the leader it is safely stored when this returns."""
+        self._manager.save(checkpoint_number=position.step, options=self._options)
+        if not self._leader:
+            return
+        write_position(self._directory, position)
+        forget_deleted(self._directory)
+        if self._remote is not None:
+            upload_folder(self._directory, self._remote)
+        self._saved(position)
+
+
+def write_position(folder: Path, position: Position) -> None:
+    """Put `position` beside its checkpoint; the checkpoint counts from now on."""
+    temporary = folder / f".{PREFIX}-{position.step}.json"
+    temporary.write_text(json.dumps(asdict(position)))
+    os.replace(temporary, folder / f"{PREFIX}-{position.step}.json")
+
+
+def positions(folder: Path) -> list[Position]:
+    """The positions of the complete checkpoints in `folder`, oldest first."""
+    found = []
+    for path in folder.glob(f"{PREFIX}-*.json"):
+        if path.with_suffix(".index").exists():
+            found.append(Position(**json.loads(path.read_text())))
+    return sorted(found, key=lambda position: position.step)
+
+
+def forget_deleted(folder: Path) -> None:
+    """Remove positions whose checkpoint is gone."""
+    for path in folder.glob(f"{PREFIX}-*.json"):
+        if not path.with_suffix(".index").exists():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,301 @@
+"""The command `tfcluster`: each command reads its arguments, calls one function, and says what to do next."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cluster.errors import TfClusterError
+
+if TYPE_CHECKING:
+    from cluster.launcher import Result
+    from cluster.plan import Plan
+    from cluster.runs import Run
+    from cluster.submission import SubmittedJob
+
+app = typer.Typer(
+    name="tfcluster",
+    help="One spec becomes a working TensorFlow 2 cluster on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpecFile = Annotated[Path, typer.Argument(help="the job's spec, YAML or JSON", metavar="JOB.YAML")]
+RunName = Annotated[str, typer.Argument(help="a run directory, the start of its name, 'latest', or a Ray job's id")]
+Address = Annotated[str | None, typer.Option(help="the Ray dashboard of a submitted job, such as http://head:8265")]
+Storage = Annotated[str, typer.Option(help="where run directories are")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
+    try:
+        app()
+    except TfClusterError as error:
+        typer.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+        if error.run_dir:
+            typer.echo(f"run directory: {error.run_dir}\nnext: tfcluster logs {error.run_dir}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # `tfcluster logs RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(1) from None
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no task output, only progress")] = False,
+    code: Annotated[Path | None, typer.Option(hidden=True, help="the entrypoint, pickled by submit()")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a job here: on a Ray of its own, or on the cluster of RAY_ADDRESS."""
+    from cluster.console import SilentConsole, make_console
+    from cluster.launcher import run as run_job
+    from cluster.spec import load
+
+    job = load(spec)
+    if code is not None:
+        import cloudpickle
+
+        job = job.model_copy(update={"entrypoint": cloudpickle.loads(code.read_bytes())})
+    observer = SilentConsole() if as_json else make_console(logs=not quiet)
+    result = run_job(job, directory=spec.resolve().parent, observer=observer)
+    if as_json:
+        typer.echo(json.dumps(vars(result), default=str))
+    else:
+        _show_result(result)
+
+
+def _show_result(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cluster.units import format_duration
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    restarts = f" · {result.attempts} attempts" if result.attempts > 1 else ""
+    table.add_row("status", f"{result.status} in {format_duration(result.seconds)} · {result.steps} steps{restarts}")
+    if result.metrics:
+        table.add_row("metrics", " · ".join(f"{name} {value:.5g}" for name, value in result.metrics.items()))
+    if isinstance(result.value, dict):
+        table.add_row("returned", json.dumps(result.value))
+    table.add_row("run directory", result.run_dir)
+    for name in ("checkpoints", "tensorboard", "export", "logs"):
+        folder = Path(result.run_dir, name)
+        if "://" in result.run_dir or (folder.is_dir() and any(folder.iterdir())):
+            table.add_row(f"  {name}", f"{result.run_dir}/{name}")
+    table.add_row("next", f"tfcluster logs {result.run_dir}")
+    console = Console(soft_wrap=True)
+    console.print()
+    console.print(table, highlight=False)
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    as_json: Json = False,
+) -> None:
+    """Show what a job would take and every problem found; starts nothing, needs no TensorFlow."""
+    from cluster.plan import make_plan
+    from cluster.preflight import gather, local_node, nodes_from_ray
+    from cluster.spec import load
+
+    job = load(spec)
+    nodes = [local_node()]
+    if os.environ.get("RAY_ADDRESS"):
+        from cluster.connection import connect
+
+        with connect(job):
+            nodes = nodes_from_ray()
+    made = make_plan(job, nodes, gather(job, spec.resolve().parent))
+    if as_json:
+        typer.echo(json.dumps(made.to_document(), indent=2))
+    else:
+        _show_plan(made, spec)
+    made.raise_for_errors()
+
+
+def _show_plan(made: Plan, spec: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(soft_wrap=True)
+    table = Table("task", "bundle", "node", "TF_CONFIG", box=None, pad_edge=False)
+    for task in made.tasks:
+        bundle = " ".join(f"{name} {amount:g}" for name, amount in task.bundle.items() if amount)
+        table.add_row(str(task.task), bundle, task.node or "–", json.dumps(task.tf_config) if task.tf_config else "none")
+    console.print(table, highlight=False)
+    console.print(made.keras.reason, highlight=False)
+    for finding in made.findings:
+        text = " · ".join(part for part in (finding.happened, finding.seen, finding.todo) if part)
+        console.print(f"{finding.level}: {text}", highlight=False, markup=False)
+    if not made.errors:
+        console.print(f"next: tfcluster run {spec}", highlight=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a spec."""
+    from cluster.spec import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def submit(
+    spec: SpecFile,
+    address: Address = None,
+    wait: Annotated[bool, typer.Option(help="follow the job's output and end with its exit code")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a job to a Ray cluster; its folder travels there."""
+    from cluster.submission import submit as submit_job
+
+    job = submit_job(spec, address=address)
+    if as_json:
+        typer.echo(json.dumps({"id": job.id, "address": job.address}))
+    else:
+        typer.echo(f"submitted {job.id} to {job.address}")
+    if wait:
+        job.logs(follow=True)
+        raise SystemExit(_job_exit_code(job))
+    if not as_json:
+        typer.echo(f"next: tfcluster logs {job.id} --address {job.address} --follow")
+
+
+def _job_exit_code(job: SubmittedJob) -> int:
+    status = job.wait()
+    if status == "SUCCEEDED":
+        return 0
+    code = job.exit_code()
+    typer.echo(f"job {job.id} {status}: {job.message()}", err=True)
+    if code == 127:
+        typer.echo("tfcluster is not on the cluster's PATH: install ray-tfcluster there, or by runtime_env", err=True)
+    return code or 1
+
+
+def _submitted(name: str, address: str | None) -> SubmittedJob | None:
+    """The Ray job that `name` means, if it means one: an address was given, or it looks like Ray's ids."""
+    if address is None and not name.startswith("raysubmit_"):
+        return None
+    from cluster.submission import find
+
+    return find(name, address)
+
+
+@app.command()
+def status(run: RunName = "latest", address: Address = None, storage: Storage = "./runs", as_json: Json = False) -> None:
+    """Say how a run is doing, or how it ended."""
+    job = _submitted(run, address)
+    if job is not None:
+        document = {"id": job.id, "status": job.status(), "message": job.message()}
+        typer.echo(json.dumps(document) if as_json else f"{job.id}: {document['status']} · {document['message']}")
+        return
+    from cluster.runs import find_run, read_run
+
+    found = read_run(find_run(run, storage))
+    if as_json:
+        typer.echo(json.dumps(_run_document(found), default=str))
+    else:
+        _show_run(found)
+
+
+def _run_document(run: Run) -> dict[str, Any]:
+    keys = ("uri", "status", "attempt", "step", "tasks", "metrics", "about", "result")
+    return {key: getattr(run, key) for key in keys}
+
+
+def _show_run(run: Run) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("run", run.uri)
+    table.add_row("status", run.status)
+    table.add_row("attempt", str(run.attempt))
+    table.add_row("step", str(run.step))
+    if run.metrics:
+        table.add_row("metrics", " · ".join(f"{name} {value:.5g}" for name, value in run.metrics.items()))
+    table.add_row("tasks", " · ".join(f"{name} {state}" for name, state in run.tasks.items()))
+    if run.result.get("error"):
+        table.add_row("error", str(run.result["error"]).strip())
+    table.add_row("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {run.uri}")
+    Console(soft_wrap=True).print(table, highlight=False)
+
+
+@app.command()
+def logs(
+    run: RunName = "latest",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the run ends")] = False,
+    task: Annotated[list[str] | None, typer.Option(help="only this task, such as worker-0; may be repeated")] = None,
+    address: Address = None,
+    storage: Storage = "./runs",
+) -> None:
+    """Print the tasks' output, each line with its task's name."""
+    job = _submitted(run, address)
+    if job is not None:
+        text = job.logs(follow=follow)
+        if not follow:
+            typer.echo(text, nl=False)
+        return
+    from cluster.runs import find_run, log_names, read_run
+
+    uri = find_run(run, storage)
+    printed: dict[str, int] = {}
+    while True:
+        ended = read_run(uri).status != "running"
+        for name in [n for n in log_names(uri) if not task or n in task]:
+            printed[name] = _print_log(uri, name, printed.get(name, 0))
+        if ended or not follow:
+            return
+        time.sleep(0.5)
+
+
+def _print_log(uri: str, name: str, start: int) -> int:
+    """Print whole lines of one log from byte `start`; returns where to go on."""
+    from cluster.storage import read_text
+
+    data = (read_text(uri, f"logs/{name}.log") or "").encode()
+    end = data.rfind(b"\n") + 1
+    for line in data[start:end].decode(errors="replace").splitlines():
+        typer.echo(f"[{name}] {line}")
+    return max(start, end)
+
+
+@app.command()
+def stop(run: RunName = "latest", address: Address = None, storage: Storage = "./runs") -> None:
+    """End a running job in order: checkpoints stay, nothing else is left behind."""
+    job = _submitted(run, address)
+    if job is not None:
+        typer.echo(f"{job.id}: {'stopping' if job.stop() else 'had ended'}")
+        typer.echo(f"next: tfcluster status {job.id} --address {job.address}")
+        return
+    from cluster.runs import find_run, read_run
+    from cluster.runs import stop as stop_run
+
+    found = read_run(find_run(run, storage))
+    typer.echo(f"{found.uri}: {'stopped' if stop_run(found) else f'not running ({found.status})'}")
+    typer.echo(f"next: tfcluster status {found.uri}")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        from cluster import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+

@@ -1,0 +1,215 @@
+"""Shows a run: live progress on a terminal or in a notebook, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from cluster.events import Event
+from cluster.plan import Plan
+from cluster.tasks import Task, leader_of
+from cluster.units import format_duration
+
+#: Seconds between two progress lines where there is no terminal.
+LINE_SECONDS = 5.0
+#: Colours of roles in front of their log lines.
+ROLE_STYLE = {"chief": "cyan", "worker": "green", "ps": "magenta", "evaluator": "yellow"}
+
+
+def sentence(event: Event) -> str:
+    """What a user should read of `event`, or '' where progress or a log says it."""
+    data, task = event.data, event.task
+    match event.kind:
+        case "run_started":
+            return f"run directory: {data['run_dir']}"
+        case "attempt_started":
+            return f"attempt {event.attempt}: placing tasks" if event.attempt > 1 else "placing tasks"
+        case "placed":
+            return "placed " + ", ".join(f"{name} on {host}" for name, host in _first(data["nodes"]))
+        case "task_started" if data.get("reason"):
+            return f"{task}: a plain process instead of a fork: {data['reason']}"
+        case "notice" if "text" in data:
+            return str(data["text"])
+        case "checkpoint":
+            return f"checkpoint {data['step']} saved"
+        case "evaluated":
+            return f"checkpoint {data['step']} evaluated{_metrics(data.get('metrics', {}))}"
+        case "lost":
+            return f"{task} lost: {data.get('reason')}"
+        case "failed":
+            return f"{task} failed: {data.get('type')}: {data.get('message')}"
+        case "hang":
+            return f"no step in time from {', '.join(data['tasks'])}"
+        case "restarting" if task is not None:
+            return f"restarting {task} in its place"
+        case "restarting":
+            return f"restarting everything in {format_duration(data['after'])}"
+        case "interrupted":
+            return f"stopping: {data.get('reason')}"
+        case _:
+            return ""
+
+
+def _first(nodes: dict[str, str], count: int = 6) -> list[tuple[str, str]]:
+    shown = list(nodes.items())[:count]
+    return [*shown, (f"{len(nodes) - count} more", "…")] if len(nodes) > count else shown
+
+
+def _metrics(metrics: dict[str, float]) -> str:
+    return "".join(f" · {name} {value:.4g}" for name, value in metrics.items())
+
+
+@dataclass
+class Rate:
+    """Steps a second between the last two looks."""
+
+    step: int = 0
+    at: float = field(default_factory=time.monotonic)
+    value: float = 0.0
+
+    def update(self, step: int) -> None:
+        """Take the newest step of the leader."""
+        now = time.monotonic()
+        if step > self.step and now > self.at:
+            self.value = (step - self.step) / (now - self.at)
+            self.step, self.at = step, now
+        elif step < self.step:
+            self.step, self.at = step, now
+
+
+class PlainConsole:
+    """One line an event, log lines with their task's name before them."""
+
+    def __init__(self, stream: TextIO, *, logs: bool = True) -> None:
+        self._stream, self._logs = stream, logs
+        self._shown = 0.0
+        self._rate = Rate()
+        self._leader: Task | None = None
+
+    def plan(self, plan: Plan) -> None:
+        """Say what is about to run, and what the preflight noticed."""
+        self._leader = leader_of(tuple(task.task for task in plan.tasks))
+        for line in summary(plan):
+            self._line(line)
+
+    def event(self, event: Event) -> None:
+        """Write the event's sentence, and progress every few seconds."""
+        text = sentence(event)
+        if text:
+            self._line(text)
+        elif event.kind == "step" and event.task == self._leader:
+            self._progress(event)
+
+    def log(self, task: Task, text: str) -> None:
+        """Write a task's lines, each with its name."""
+        if self._logs:
+            self._stream.writelines(f"[{task}] {line}\n" for line in text.split("\n"))
+            self._stream.flush()
+
+    def _progress(self, event: Event) -> None:
+        now = time.monotonic()
+        if now - self._shown < LINE_SECONDS and not event.data.get("epoch_done"):
+            return
+        self._shown = now
+        self._rate.update(int(event.data["step"]))
+        self._line(progress_text(event, self._rate.value))
+
+    def _line(self, text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=self._stream, flush=True)
+
+
+def progress_text(event: Event, rate: float) -> str:
+    """`epoch 2/3 · step 120 · loss 0.12 · 35 steps/s`."""
+    data = event.data
+    epochs = data.get("epochs")
+    epoch = f"epoch {data['epoch']}{f'/{epochs}' if epochs else ''} · " if "epoch" in data else ""
+    speed = f" · {rate:.3g} steps/s" if rate else ""
+    return f"{epoch}step {data['step']}{_metrics(data.get('metrics', {}))}{speed}"
+
+
+class LiveConsole:
+    """A progress bar that stays below the log lines; also in notebooks, which rich draws in a cell."""
+
+    def __init__(self, console: RichConsole, *, logs: bool = True) -> None:
+        self._console, self._logs = console, logs
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
+        )
+        self._row: Any = None
+        self._rate = Rate()
+        self._leader: Task | None = None
+
+    def plan(self, plan: Plan) -> None:
+        """Say what is about to run; the bar appears with the first step."""
+        self._leader = leader_of(tuple(task.task for task in plan.tasks))
+        for line in summary(plan):
+            self._console.print(escape(line), highlight=False)
+
+    def event(self, event: Event) -> None:
+        """Print the event's sentence; move the bar."""
+        text = sentence(event)
+        if text:
+            self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(text)}", highlight=False)
+        if event.kind == "step" and event.task == self._leader:
+            self._move(event)
+        if event.kind in ("run_ended", "interrupted", "restarting"):
+            self._hide()
+
+    def log(self, task: Task, text: str) -> None:
+        """Print a task's lines, each with its coloured name."""
+        if self._logs:
+            style = ROLE_STYLE[task.role]
+            for line in text.split("\n"):
+                self._console.print(f"[{style}]{task}[/] {escape(line)}", highlight=False, soft_wrap=True)
+
+    def _move(self, event: Event) -> None:
+        if self._row is None:
+            self._bar.start()
+            self._row = self._bar.add_task("", total=None)
+        data = event.data
+        self._rate.update(int(data["step"]))
+        total = data["steps"] * data["epochs"] if data.get("steps") and data.get("epochs") else None
+        self._bar.update(self._row, description=progress_text(event, self._rate.value), completed=data["step"], total=total)
+
+    def _hide(self) -> None:
+        if self._row is not None:
+            self._bar.stop()
+            self._bar.remove_task(self._row)
+            self._row = None
+
+
+def make_console(*, logs: bool = True) -> PlainConsole | LiveConsole:
+    """Live where a person watches a terminal or notebook, plain lines elsewhere (rich decides, as NO_COLOR,
+    TERM and TTY_COMPATIBLE say).
+    """
+    rich = RichConsole()
+    return LiveConsole(rich, logs=logs) if rich.is_terminal or rich.is_jupyter else PlainConsole(sys.stdout, logs=logs)
+
+
+class SilentConsole:
+    """Shows nothing."""
+
+    def plan(self, plan: Plan) -> None:
+        """Nothing."""
+
+    def event(self, event: Event) -> None:
+        """Nothing."""
+
+    def log(self, task: Task, text: str) -> None:
+        """Nothing."""
+
+
+def summary(plan: Plan) -> list[str]:
+    """The plan in a few lines: strategy, tasks, Keras, and every note and warning."""
+    counts: dict[str, int] = {}
+    for task in plan.tasks:
+        counts[task.task.role] = counts.get(task.task.role, 0) + 1
+    tasks = ", ".join(f"{count} {role}" for role, count in counts.items())
+    lines = [f"{plan.spec.name}: strategy {plan.spec.strategy} · {tasks}", plan.keras.reason]
+    return lines + [f"{f.level}: {f.happened} · {f.seen} · {f.todo}" for f in plan.findings]

@@ -1,0 +1,251 @@
+"""`TaskContext`: the only thing a train function sees, and how a task reports."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster import strategy as strategies
+from cluster.channel import Channel
+from cluster.checkpoints import PREFIX, Checkpointer, Position
+from cluster.errors import SpecError
+from cluster.launch import Launch
+from cluster.spec import DataSpec, JobSpec
+from cluster.storage import RunDirectory, download_folder, upload_folder
+
+#: `report` sends at most one step in this many seconds; the last is never lost.
+REPORT_SECONDS = 0.1
+
+
+@dataclass
+class TaskContext:
+    """One task of a running job.
+
+    Attributes:
+        strategy: the `tf.distribute` strategy of the spec; with `custom`, None: the function makes its own.
+        coordinator: a `tf.distribute.coordinator.ClusterCoordinator` under parameter_server, else None.
+    """
+
+    _launch: Launch
+    _channel: Channel
+    _scratch: Path
+    _storage: RunDirectory
+    strategy: Any
+    coordinator: Any = None
+    _unsent: dict[str, Any] | None = None
+    _sent_at: float = field(default=0.0)
+
+    @property
+    def spec(self) -> JobSpec:
+        """The job's spec."""
+        return self._launch.spec
+
+    @property
+    def role(self) -> str:
+        """`chief`, `worker` or `evaluator`."""
+        return self._launch.task.role
+
+    @property
+    def index(self) -> int:
+        """Index among the tasks of the same role."""
+        return self._launch.task.index
+
+    @property
+    def attempt(self) -> int:
+        """1 at first; one more after every restart of the whole job."""
+        return self._launch.attempt
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this task writes what a job writes once: it is the chief, or worker 0 where there is none."""
+        return self._launch.leader
+
+    @property
+    def is_chief(self) -> bool:
+        """The same as `is_leader`, by the name that TensorFlow users know."""
+        return self.is_leader
+
+    @property
+    def worker_count(self) -> int:
+        """Number of tasks that each read a shard of the data."""
+        return self._launch.workers
+
+    @property
+    def shard(self) -> int:
+        """This task's shard of the data, below `worker_count`: the chief, where it trains, then the workers."""
+        chief = self.spec.replicas("chief") if self.spec.strategy != "parameter_server" else 0
+        return 0 if self.role in ("chief", "evaluator") else self.index + chief
+
+    @property
+    def keras(self) -> str:
+        """`"2"` (tf-keras) or `"3"`."""
+        return self._launch.keras
+
+    @property
+    def run_dir(self) -> str:
+        """The run directory, a path or URI."""
+        return self._launch.run_dir
+
+    @property
+    def expected_checkpoint(self) -> int | None:
+        """Step of the checkpoint that this attempt starts from, or None for a fresh start."""
+        return self._launch.checkpoint
+
+    @property
+    def checkpoint_dir(self) -> str:
+        """A local folder for checkpoints: the run's own on the leader, a scratch folder on other tasks."""
+        return str(self._folder("checkpoints"))
+
+    @property
+    def tensorboard_dir(self) -> str:
+        """A local folder for TensorBoard's event files, brought to the run directory."""
+        return str(self._folder("tensorboard"))
+
+    @property
+    def export_dir(self) -> str:
+        """A local folder for exported models, brought to the run directory by `export`."""
+        return str(self._folder("export"))
+
+    def _folder(self, name: str) -> Path:
+        base = self._storage.local if self.is_leader and self._storage.is_local else self._scratch
+        folder = base / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _remote(self, name: str) -> str | None:
+        return None if self._storage.is_local else f"{self.run_dir}/{name}"
+
+    # Data
+
+    def data(self, name: str) -> DataSpec:
+        """The settings of one dataset of the spec.
+
+        Raises:
+            SpecError: the spec has no such dataset.
+        """
+        if name not in self.spec.data:
+            known = ", ".join(self.spec.data) or "none"
+            raise SpecError(f"the spec has no dataset {name!r}", f"known: {known}", f"add data.{name}")
+        return self.spec.data[name]
+
+    # Reports
+
+    def report(self, step: int, **metrics: float) -> None:
+        """Report progress and metrics; call it as often as you like, at most ten a second are sent."""
+        self._unsent = {"step": int(step), "metrics": {name: float(value) for name, value in metrics.items()}}
+        if time.monotonic() - self._sent_at >= REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the last report, if it was held back."""
+        if self._unsent is not None:
+            self._channel.send("step", **self._unsent)
+            self._unsent, self._sent_at = None, time.monotonic()
+
+    def send_step(self, step: int, metrics: dict[str, float], **more: Any) -> None:
+        """Send one `step` event now."""
+        self._channel.send("step", step=step, metrics=metrics, **more)
+
+    def note(self, text: str) -> None:
+        """Show the user a sentence."""
+        if self.is_leader:
+            self._channel.send("notice", text=text)
+
+    # Checkpoints and models
+
+    def callbacks(self) -> list[Any]:
+        """Keras callbacks for `fit`: restore and checkpoint, progress, TensorBoard (on the leader)."""
+        from cluster.callbacks import make_callbacks
+
+        return make_callbacks(self)
+
+    def checkpointer(self, **objects: Any) -> Checkpointer:
+        """Save and restore `objects` in a loop of your own; `callbacks()` does it for Keras' fit."""
+        source = self._storage.local / "checkpoints" if self._storage.is_local else self._scratch / "restored"
+        return Checkpointer(
+            objects,
+            directory=self._folder("checkpoints"),
+            source=source,
+            remote=self._remote("checkpoints"),
+            leader=self.is_leader,
+            keep=self.spec.checkpoint.keep,
+            saved=self._saved,
+            io_device="/job:chief/task:0/device:CPU:0" if self.coordinator is not None else None,
+        )
+
+    def _saved(self, position: Position) -> None:
+        self._channel.send("checkpoint", step=position.step, epoch=position.epoch, path=f"{self.run_dir}/checkpoints")
+
+    def checkpoints(self) -> Iterator[str]:
+        """On the evaluator: the path of each new checkpoint as it is saved, ending after the last one.
+
+        Where several were saved meanwhile, only the newest comes. `tf.train.Checkpoint.read` or `restore`
+        takes the path. A path counts as evaluated when the next one is asked for.
+        """
+        step = self._channel.next_checkpoint()
+        while step is not None:
+            folder = self._storage.local / "checkpoints"
+            if not self._storage.is_local:
+                folder = self._scratch / "restored"
+                download_folder(f"{self.run_dir}/checkpoints", folder)
+            yield os.fspath(folder / f"{PREFIX}-{step}")
+            self._channel.send("evaluated", step=step, metrics=self._evaluated_metrics())
+            step = self._channel.next_checkpoint()
+
+    def _evaluated_metrics(self) -> dict[str, float]:
+        metrics = dict(self._unsent["metrics"]) if self._unsent else {}
+        self._unsent = None
+        return metrics
+
+    def export(self, model: Any, name: str = "model") -> str:
+        """Save `model` for serving below the run directory's `export/`; every training task must call it.
+
+        Keras 3 models are exported by `model.export` (a SavedModel with a `serve` endpoint), tf-keras models by
+        `model.save`. On tasks other than the leader it goes to a scratch folder: variables that are read
+        together must be saved together.
+
+        Returns:
+            The path or URI of the exported model.
+        """
+        target = self._folder("export") / name
+        if self.keras == "2":
+            model.save(os.fspath(target))
+        else:
+            model.export(os.fspath(target), verbose=False)
+        remote = self._remote("export")
+        if remote is not None and self.is_leader:
+            upload_folder(target, f"{remote}/{name}")
+        return f"{self.run_dir}/export/{name}"
+
+    def close(self) -> None:
+        """Send what was held back; bring TensorBoard's files to a remote run directory."""
+        self.flush()
+        remote = self._remote("tensorboard")
+        if remote is not None and self.is_leader:
+            upload_folder(self._folder("tensorboard"), remote)
+
+
+def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:
+    """Settle precision and strategy, which waits for the other tasks, and make the context."""
+    spec = launch.spec
+    strategies.apply_log_level(spec.log_level)
+    strategies.apply_precision(spec.precision, launch.keras)
+    strategies.repair_multi_worker_reduce()
+    evaluates = launch.task.role == "evaluator"
+    name = "none" if evaluates else spec.strategy
+    strategy = None if name == "custom" else strategies.make_strategy(name, spec.partition)
+    coordinator = None
+    if name == "parameter_server":
+        import tensorflow as tf
+
+        from cluster.parameter_server import explain_keras3_fit
+
+        coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        if launch.keras == "3":
+            explain_keras3_fit()
+    storage = RunDirectory(launch.run_dir, Path(scratch, "run"))
+    return TaskContext(launch, channel, Path(scratch), storage, strategy, coordinator)

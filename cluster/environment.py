@@ -1,0 +1,58 @@
+"""The environment variables of a task: what a TF_CONFIG launcher is expected to set, and what we add. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from cluster.spec import JobSpec
+from cluster.tasks import Task
+from cluster.tf_config import make_tf_config
+
+#: TF_CPP_MIN_LOG_LEVEL by the spec's log_level (tensorflow/core/platform/default/logging.cc).
+CPP_LOG_LEVEL = {"debug": "0", "info": "0", "warning": "1", "error": "2"}
+
+
+def import_environment(spec: JobSpec, keras: str) -> dict[str, str]:
+    """What must be set before TensorFlow is imported, the same for every task of the job."""
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": CPP_LOG_LEVEL[spec.log_level],
+        "TF_USE_LEGACY_KERAS": "1" if keras == "2" else "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def task_environment(
+    spec: JobSpec,
+    task: Task,
+    *,
+    keras: str,
+    attempt: int,
+    run_dir: str,
+    addresses: Mapping[Task, str],
+    gpus: Sequence[str],
+) -> dict[str, str]:
+    """Every variable of one task, over those of its supervisor; the user's own come last.
+
+    `TF_GRPC_REUSE_PORT` lets TensorFlow bind the port that the supervisor holds; `GRPC_FAIL_FAST` makes servers
+    wait for peers that start later, as `tf.distribute.experimental.ParameterServerStrategy` asks for.
+    """
+    env = {
+        **import_environment(spec, keras),
+        "TF_GRPC_REUSE_PORT": "true",
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
+        "TFCLUSTER_NAME": spec.name,
+        "TFCLUSTER_ROLE": task.role,
+        "TFCLUSTER_INDEX": str(task.index),
+        "TFCLUSTER_ATTEMPT": str(attempt),
+        "TFCLUSTER_RUN_DIR": run_dir,
+        "TFCLUSTER_CHECKPOINT_DIR": f"{run_dir}/checkpoints",
+        "TFCLUSTER_TENSORBOARD_DIR": f"{run_dir}/tensorboard",
+        "TFCLUSTER_EXPORT_DIR": f"{run_dir}/export",
+    }
+    if spec.replicas("ps"):
+        env["GRPC_FAIL_FAST"] = "use_caller"
+    tf_config = make_tf_config(task, addresses, spec.strategy)
+    if tf_config is not None:
+        env["TF_CONFIG"] = json.dumps(tf_config)
+    return env | spec.role(task.role).env

@@ -1,0 +1,73 @@
+"""The events of a run: what tasks, supervisors and the launcher tell each other, and `events.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from cluster.spec import RoleName
+from cluster.tasks import Task
+
+Kind = Literal[
+    "run_started",  # the launcher took the spec
+    "attempt_started",  # the launcher asks for resources
+    "placed",  # every supervisor is up on its node
+    "task_started",  # a child process exists: pid, how, node
+    "task_ready",  # its strategy or server stands; user code begins
+    "step",  # progress: step, epoch, metrics
+    "checkpoint",  # the leader saved one: step, path
+    "evaluated",  # the evaluator has seen one: step, metrics
+    "notice",  # a sentence for the user
+    "finished",  # the task's code returned: value
+    "failed",  # the task's code raised: type, message, traceback, peer, exit_code
+    "lost",  # process, supervisor or node gone: reason, node_alive
+    "hang",  # no step for timeouts.hang: tasks
+    "placement_failed",  # error
+    "startup_failed",  # error
+    "evaluator_late",  # timeouts.evaluator passed after the end of training
+    "interrupted",  # Ctrl-C, SIGTERM, stop
+    "settled",  # the time to collect further failures, or the ends of other tasks, is over
+    "restarting",  # a task in place, or the whole job: after, reason
+    "run_ended",  # status, exit_code
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened, in one attempt, to one task or (task None) to the whole job.
+
+    `at` is seconds since the Unix epoch on the machine that saw it; `data` holds plain JSON values.
+    """
+
+    kind: Kind
+    attempt: int = 0
+    task: Task | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
+
+    def to_line(self) -> str:
+        """The event as one JSON line, with its newline."""
+        document: dict[str, Any] = {"at": round(self.at, 3), "kind": self.kind, "attempt": self.attempt}
+        if self.task is not None:
+            document["role"], document["index"] = self.task
+        document.update(self.data)
+        return json.dumps(document, default=str) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Event:
+        """The event in one JSON line.
+
+        Raises:
+            ValueError: the line is not an event.
+        """
+        document = json.loads(line)
+        try:
+            role = document.pop("role", None)
+            task = None if role is None else Task(cast(RoleName, role), document.pop("index"))
+            at, kind, attempt = document.pop("at"), document.pop("kind"), document.pop("attempt")
+        except (KeyError, AttributeError) as error:
+            raise ValueError(f"not an event: {line[:80]!r}") from error
+        return cls(kind, attempt, task, document, at)

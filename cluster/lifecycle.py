@@ -1,0 +1,322 @@
+"""The life of a job: `step(state, event) -> (state, actions)`, pure, holding every restart and success rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from cluster.errors import (
+    EvaluatorError,
+    HangError,
+    InterruptedRunError,
+    PlacementError,
+    StartupError,
+    TaskLostError,
+    TfClusterError,
+    UserCodeError,
+)
+from cluster.events import Event
+from cluster.spec import JobSpec
+from cluster.tasks import Task, leader_of, tasks_of, trains
+
+#: Seconds in which further failures are collected before one is judged: the peers of a lost task
+#: report their broken connection at about the time its own loss is seen.
+SETTLE_SECONDS = 1.5
+
+Phase = Literal["placing", "running", "settling", "finishing", "draining", "done"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Build the gang of `attempt`, `after` seconds from now."""
+
+    attempt: int
+    after: float = 0.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start every task of the gang."""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Start one task again, on the address it had."""
+
+    task: Task
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Send a `settled` event, `after` seconds from now."""
+
+    after: float
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Tell the evaluator that `checkpoint` (a step, or None) is the last."""
+
+    task: Task
+    checkpoint: int | None
+
+
+@dataclass(frozen=True)
+class Release:
+    """Let every task go: finished ones exit by themselves, servers are stopped."""
+
+
+@dataclass(frozen=True)
+class End:
+    """End the attempt everywhere at once; keep a post-mortem of `failures`."""
+
+    reason: str
+    failures: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The job is over; `error` is None when it succeeded."""
+
+    error: TfClusterError | None = None
+
+
+Action = Place | Start | Restart | Wake | Drain | Release | End | Finish
+
+
+@dataclass(frozen=True)
+class State:
+    """What the rules need to know of a job, and nothing else."""
+
+    spec: JobSpec
+    tasks: tuple[Task, ...]
+    phase: Phase = "placing"
+    attempt: int = 1
+    restarts: int = 0
+    task_restarts: Mapping[Task, int] = field(default_factory=dict)
+    finished: frozenset[Task] = frozenset()
+    failures: tuple[Event, ...] = ()
+    checkpoint: int | None = None
+
+    @property
+    def leader(self) -> Task:
+        """The task whose end ends the job."""
+        return leader_of(self.tasks)
+
+    @property
+    def evaluator(self) -> Task | None:
+        """The evaluator, if the job has one."""
+        return next((t for t in self.tasks if t.role == "evaluator"), None)
+
+    @property
+    def trainers(self) -> frozenset[Task]:
+        """Tasks that make steps of their own."""
+        return frozenset(t for t in self.tasks if trains(t, self.spec.strategy))
+
+
+def begin(spec: JobSpec) -> tuple[State, tuple[Action, ...]]:
+    """The state before anything happened, and the first action."""
+    return State(spec, tasks_of(spec)), (Place(1),)
+
+
+def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
+    """The state after `event`, and what to do. Events of an earlier attempt change nothing."""
+    if state.phase == "done" or event.attempt not in (0, state.attempt):
+        return state, ()
+    handler = _HANDLERS.get(event.kind)
+    return handler(state, event) if handler else (state, ())
+
+
+_Next = tuple[State, tuple[Action, ...]]
+
+
+def _placed(state: State, event: Event) -> _Next:
+    return replace(state, phase="running"), (Start(),)
+
+
+def _checkpoint(state: State, event: Event) -> _Next:
+    return replace(state, checkpoint=event.data["step"]), ()
+
+
+def _finished(state: State, event: Event) -> _Next:
+    if event.task is None or state.phase == "settling":
+        return state, ()
+    state = replace(state, finished=state.finished | {event.task})
+    if state.phase == "draining":
+        return _succeed(state) if event.task == state.evaluator else (state, ())
+    if state.trainers <= state.finished:
+        return _trained(state)
+    if event.task == state.leader and state.spec.success == "chief" and state.phase == "running":
+        # The others are about to end too; the leader stays, for it hosts TensorFlow's coordination service.
+        return replace(state, phase="finishing"), (Wake(state.spec.timeouts.stop),)
+    return state, ()
+
+
+def _trained(state: State) -> _Next:
+    evaluator = state.evaluator
+    if evaluator is None or evaluator in state.finished:
+        return _succeed(state)
+    return replace(state, phase="draining"), (Drain(evaluator, state.checkpoint),)
+
+
+def _succeed(state: State) -> _Next:
+    return replace(state, phase="done"), (Release(), Finish())
+
+
+def _broken(state: State, event: Event) -> _Next:
+    """A task failed, or is lost."""
+    if event.task is None:
+        return state, ()
+    if state.phase == "settling":
+        return replace(state, failures=(*state.failures, event)), ()
+    if state.phase in ("finishing", "draining") and event.task != state.evaluator:
+        return state, ()  # training is done: its tasks owe nothing more
+    if _restarts_in_place(state, event):
+        used = {**state.task_restarts, event.task: state.task_restarts.get(event.task, 0) + 1}
+        return replace(state, task_restarts=used), (Restart(event.task, str(event.data.get("reason", "lost"))),)
+    return replace(state, phase="settling", failures=(event,)), (Wake(SETTLE_SECONDS),)
+
+
+def _restarts_in_place(state: State, event: Event) -> bool:
+    """Whether a lost task can come back at its old address while the others go on.
+
+    True for workers of a parameter-server job, which TensorFlow's coordinator reconnects to, and for the
+    evaluator, which nobody connects to.
+    """
+    task = event.task
+    if task is None or event.kind != "lost" or not event.data.get("node_alive", True):
+        return False
+    served = task.role == "worker" and state.spec.strategy == "parameter_server" and state.spec.script is None
+    limit = state.spec.role(task.role).max_restarts
+    limit = state.spec.failure.max_restarts if limit is None else limit
+    return (served or task.role == "evaluator") and state.task_restarts.get(task, 0) < limit
+
+
+def _hang(state: State, event: Event) -> _Next:
+    if state.phase != "running":
+        return state, ()
+    return _again_or_fail(replace(state, failures=(event,)))
+
+
+def _settled(state: State, event: Event) -> _Next:
+    if state.phase == "settling":
+        return _again_or_fail(state)
+    if state.phase == "finishing":
+        return _trained(state)
+    return state, ()
+
+
+def _again_or_fail(state: State) -> _Next:
+    """A new attempt where the rules allow one, else the end."""
+    own = user_failures(state.failures)
+    limit = state.spec.failure.max_restarts
+    if (own and not state.spec.failure.retry_user_errors) or state.restarts >= limit:
+        return _fail(state, error_of(state))
+    wait = min(state.spec.failure.backoff * 2**state.restarts, state.spec.failure.max_backoff)
+    again = replace(
+        state,
+        phase="placing",
+        attempt=state.attempt + 1,
+        restarts=state.restarts + 1,
+        task_restarts={},
+        finished=frozenset(),
+        failures=(),
+    )
+    return again, (End(str(error_of(state).happened), state.failures), Place(again.attempt, wait))
+
+
+def _fail(state: State, error: TfClusterError) -> _Next:
+    return replace(state, phase="done"), (End(error.happened, state.failures), Finish(error))
+
+
+def _placement_failed(state: State, event: Event) -> _Next:
+    return _fail(state, PlacementError(event.data["happened"], event.data["seen"], event.data["todo"]))
+
+
+def _startup_failed(state: State, event: Event) -> _Next:
+    return _fail(state, StartupError(event.data["happened"], event.data["seen"], event.data["todo"]))
+
+
+def _evaluator_late(state: State, event: Event) -> _Next:
+    if state.phase != "draining":
+        return state, ()
+    seen = f"checkpoint {state.checkpoint} after {state.spec.timeouts.evaluator:g} s"
+    return _fail(
+        state,
+        EvaluatorError(
+            "training succeeded, but the evaluator did not see its last checkpoint in time",
+            seen,
+            "raise timeouts.evaluator, or evaluate less; the checkpoints are in the run directory",
+        ),
+    )
+
+
+def _interrupted(state: State, event: Event) -> _Next:
+    why = str(event.data.get("reason", "interrupted"))
+    return _fail(state, InterruptedRunError("the run was stopped", why, "run it again to go on"))
+
+
+_HANDLERS = {
+    "placed": _placed,
+    "checkpoint": _checkpoint,
+    "finished": _finished,
+    "failed": _broken,
+    "lost": _broken,
+    "hang": _hang,
+    "settled": _settled,
+    "placement_failed": _placement_failed,
+    "startup_failed": _startup_failed,
+    "evaluator_late": _evaluator_late,
+    "interrupted": _interrupted,
+}
+
+
+def user_failures(failures: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Those of `failures` that are the user's own errors, not the echo of another task's loss."""
+    return tuple(f for f in failures if f.kind == "failed" and not f.data.get("peer"))
+
+
+def group_failures(failures: tuple[Event, ...]) -> list[tuple[Event, list[Task]]]:
+    """Equal errors of several tasks as one, each with the tasks that had it, in task order."""
+    groups: dict[tuple[str, str], tuple[Event, list[Task]]] = {}
+    for failure in failures:
+        key = (str(failure.data.get("type", failure.kind)), str(failure.data.get("message", failure.data.get("reason"))))
+        groups.setdefault(key, (failure, []))[1].extend([failure.task] if failure.task else [])
+    return [(first, sorted(tasks, key=str)) for first, tasks in groups.values()]
+
+
+def error_of(state: State) -> TfClusterError:
+    """The error that `state.failures` amount to: the user's own first, then losses, then their echoes."""
+    own = user_failures(state.failures)
+    if own:
+        first, tasks = group_failures(own)[0]
+        return UserCodeError(
+            f"{_names(tasks)} failed: {first.data.get('type')}: {first.data.get('message')}",
+            _traceback(first),
+            "mend the code and run again",
+        )
+    if state.failures[0].kind == "hang":
+        return HangError(
+            "no step was made in time",
+            f"{', '.join(state.failures[0].data['tasks'])} for {state.spec.timeouts.hang:g} s",
+            "see the stacks in the run directory's failures/; raise timeouts.hang if a step may take that long",
+        )
+    lost = [f for f in state.failures if f.kind == "lost"] or list(state.failures)
+    first, tasks = group_failures(tuple(lost))[0]
+    reason = first.data.get("reason") or f"{first.data.get('type')}: {first.data.get('message')}"
+    used = f"attempt {state.attempt} of {state.spec.failure.max_restarts + 1}"
+    return TaskLostError(
+        f"{_names(tasks)} lost", f"{reason} ({used})", "see the run directory's failures/, or raise failure.max_restarts"
+    )
+
+
+def _names(tasks: list[Task]) -> str:
+    names = [str(task) for task in tasks]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _traceback(failure: Event) -> str:
+    text = str(failure.data.get("traceback", "")).rstrip()
+    return f"\n{text}\n" if text else ""

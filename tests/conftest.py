@@ -1,0 +1,111 @@
+"""What all tests share: a time limit for each kind, and proof that nothing of a test is left running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import time
+import uuid
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+#: Seconds that a test may take, with its fixtures, by the folder it lies in; `@pytest.mark.timeout` says otherwise.
+LIMITS = {"unit": 30, "tf": 180, "tf_data": 180, "ray": 300, "soak": 3600}
+#: Inherited by every process that a test starts, and so found again however far it went away.
+TOKEN = f"TFCLUSTER_TEST_SESSION={uuid.uuid4().hex}"
+#: What a Ray cluster keeps running between jobs: its daemons, and workers that have no actor or task.
+RAY_ITSELF = (r"/ray/(core|dashboard|_private|autoscaler)/", r"^ray::IDLE", r"default_worker\.py")
+
+os.environ.update([TOKEN.split("=")])
+# The machine may be shared: an example's time says little. In CI the same examples run each time.
+hypothesis.settings.register_profile("tfcluster", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("tfcluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test the time limit of its folder."""
+    for item in items:
+        if item.get_closest_marker("timeout") is None and item.path.is_relative_to(Path(__file__).parent):
+            folder = item.path.relative_to(Path(__file__).parent).parts[0]
+            item.add_marker(pytest.mark.timeout(LIMITS.get(folder, LIMITS["unit"])))
+
+
+def started_by_tests() -> dict[int, str]:
+    """Command lines, by process id, of what the tests of this session started and what still runs."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
+            if TOKEN.encode() in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def listening_ports() -> set[int]:
+    """TCP ports on which this process listens."""
+    inodes = set()
+    for link in Path("/proc/self/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            inodes.add(link.readlink().name.removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for table in ("tcp", "tcp6") for line in _lines(Path("/proc/self/net") / table)]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
+
+
+def _lines(table: Path) -> list[str]:
+    return table.read_text().splitlines()[1:] if table.exists() else []
+
+
+def still_running(allowed: Collection[str], before: Collection[int], seconds: float) -> dict[int, str]:
+    """What was started since `before` and runs on after `seconds`, but for command lines that match `allowed`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = {
+            pid: command
+            for pid, command in started_by_tests().items()
+            if pid not in before and not any(re.search(pattern, command) for pattern in allowed)
+        }
+        if not left or time.monotonic() >= deadline:
+            return left
+        _await_end(next(iter(left)), deadline)
+
+
+def _await_end(pid: int, deadline: float) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        finally:
+            os.close(descriptor)
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[list[str]]:
+    """When the test is over, whatever it started has ended, and this process listens nowhere new.
+
+    Yields:
+        Regular expressions of command lines that may stay; Ray's own are in it, and the test may append others.
+    """
+    allowed = list(RAY_ITSELF)
+    processes, ports = set(started_by_tests()), listening_ports()
+    yield allowed
+    left = still_running(allowed, processes, seconds=10)
+    assert not left, f"still running: {left}"
+    assert listening_ports() <= ports
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """When the session is over, no process of it runs on; what does is killed, and reported as an error."""
+    yield
+    left = still_running((), (), seconds=30)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"still running after the last test: {left}"
