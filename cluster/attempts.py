@@ -20,6 +20,7 @@ from cluster.errors import InterruptedRunError, PlacementError, StartupError, Tf
 from cluster.events import Event, Kind
 from cluster.launch import Launch
 from cluster.plan import Plan
+from cluster.preflight import nodes_from_ray
 from cluster.recorder import Recorder
 from cluster.spec import entrypoint_name
 from cluster.tasks import Task, leader_of, runs_user_code, trains
@@ -97,7 +98,7 @@ class Attempts:
             if self._gang is not None:
                 workers.tear_down(self._gang, grace=0.0)
         code = 0 if self._error is None else self._error.exit_code
-        status = "succeeded" if self._error is None else "failed"
+        status = status_of(self._error)
         self._emit(Event("run_ended", self.state.attempt, data={"status": status, "exit_code": code}))
         return self._error
 
@@ -146,7 +147,8 @@ class Attempts:
             self._take(Event(kind, attempt, data=data))
             return
         nodes = {str(task): self._gang.host(task) for task in self._gang.landings}
-        self._take(Event("placed", attempt, data={"nodes": nodes}))
+        pids = {str(task): landing.pid for task, landing in self._gang.landings.items()}
+        self._take(Event("placed", attempt, data={"nodes": nodes, "supervisors": pids}))
 
     def _start(self, action: lifecycle.Start) -> None:
         assert self._gang is not None
@@ -199,7 +201,9 @@ class Attempts:
         root = self._connection.working_dir or self.plan.spec.runtime_env.get("working_dir")
         if root is None or not self._directory.startswith(str(root)):
             return self._directory
-        return os.path.normpath(os.path.join(self._gang.landings[task].directory, os.path.relpath(self._directory, root)))
+        return os.path.normpath(
+            os.path.join(self._gang.landings[task].directory, os.path.relpath(self._directory, root))
+        )
 
     def _restart(self, action: lifecycle.Restart) -> None:
         assert self._gang is not None
@@ -378,7 +382,7 @@ class Attempts:
     def _lost(self, task: Task, error: Exception) -> Event:
         """A supervisor died: with its node, or alone."""
         assert self._gang is not None
-        alive = {node.id for node in workers.nodes_from_ray()}
+        alive = {node.id for node in nodes_from_ray()}
         node_alive = self._gang.landings[task].node in alive
         what = "its supervisor was ended" if node_alive else "its node was lost"
         reason = f"{what} ({type(error).__name__})"
@@ -400,3 +404,10 @@ class Attempts:
 
     def _notice(self, text: str) -> None:
         self._emit(Event("notice", self.state.attempt, data={"text": text}))
+
+
+def status_of(error: TfClusterError | None) -> str:
+    """`succeeded`, `failed` or `interrupted`."""
+    if error is None:
+        return "succeeded"
+    return "interrupted" if isinstance(error, InterruptedRunError) else "failed"

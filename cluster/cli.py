@@ -134,7 +134,9 @@ def _show_plan(made: Plan, spec: Path) -> None:
     table = Table("task", "bundle", "node", "TF_CONFIG", box=None, pad_edge=False)
     for task in made.tasks:
         bundle = " ".join(f"{name} {amount:g}" for name, amount in task.bundle.items() if amount)
-        table.add_row(str(task.task), bundle, task.node or "–", json.dumps(task.tf_config) if task.tf_config else "none")
+        table.add_row(
+            str(task.task), bundle, task.node or "–", json.dumps(task.tf_config) if task.tf_config else "none"
+        )
     console.print(table, highlight=False)
     console.print(made.keras.reason, highlight=False)
     for finding in made.findings:
@@ -195,7 +197,9 @@ def _submitted(name: str, address: str | None) -> SubmittedJob | None:
 
 
 @app.command()
-def status(run: RunName = "latest", address: Address = None, storage: Storage = "./runs", as_json: Json = False) -> None:
+def status(
+    run: RunName = "latest", address: Address = None, storage: Storage = "./runs", as_json: Json = False
+) -> None:
     """Say how a run is doing, or how it ended."""
     job = _submitted(run, address)
     if job is not None:
@@ -298,4 +302,3 @@ def _root(
 
         typer.echo(__version__)
         raise typer.Exit
-

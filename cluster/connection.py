@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from cluster.errors import PreflightError
+from cluster.errors import PreflightError, StartupError
 from cluster.plan import Node
 from cluster.preflight import nodes_from_ray
 from cluster.spec import JobSpec
@@ -69,7 +70,7 @@ def _start(spec: JobSpec) -> None:
     import ray
 
     asked = sum(spec.role(task.role).cpus for task in tasks_of(spec))
-    ray.init(
+    settings: dict[str, Any] = dict(
         address="local",
         num_cpus=max(os.cpu_count() or 1, int(asked + 0.999)),
         include_dashboard=False,
@@ -77,6 +78,19 @@ def _start(spec: JobSpec) -> None:
         logging_level="ERROR",
         _node_ip_address="127.0.0.1",
     )
+    try:
+        ray.init(**settings)
+    except Exception as first:  # Ray gives its node 30 s, which a busy machine may miss once
+        ray.shutdown()
+        try:
+            ray.init(**settings)
+        except Exception as error:
+            raise StartupError("Ray did not start on this machine", _first_line(error), _first_line(first)) from None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _join() -> None:
@@ -92,8 +106,7 @@ def _join() -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PreflightError("no Ray cluster answered", f"RAY_ADDRESS={address}", why) from None
+        raise PreflightError("no Ray cluster answered", f"RAY_ADDRESS={address}", _first_line(error)) from None
 
 
 def _working_dir() -> str | None:

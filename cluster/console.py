@@ -175,7 +175,9 @@ class LiveConsole:
         data = event.data
         self._rate.update(int(data["step"]))
         total = data["steps"] * data["epochs"] if data.get("steps") and data.get("epochs") else None
-        self._bar.update(self._row, description=progress_text(event, self._rate.value), completed=data["step"], total=total)
+        self._bar.update(
+            self._row, description=progress_text(event, self._rate.value), completed=data["step"], total=total
+        )
 
     def _hide(self) -> None:
         if self._row is not None:

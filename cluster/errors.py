@@ -1,18 +1,18 @@
 """The error tree of ray-tfcluster and the exit code of each branch.
 
-    TfClusterError                  1
-    ├── SpecError                   2   the spec, or a command's argument, is wrong
-    ├── PreflightError              3   the spec is fine, but cannot run here
-    ├── PlacementError              4   the cluster did not grant the resources in time
-    ├── StorageError                5   the run directory cannot be read or written
-    ├── SubmissionError             6   a Ray head did not take, or does not know, the job
-    ├── RunNotFoundError            7   no run of that name
-    ├── UserCodeError              10   the user's own code raised, or its script failed
-    ├── TaskLostError              11   tasks were lost more often than `failure.max_restarts`
-    ├── StartupError               12   a task did not start in `timeouts.startup`
-    ├── HangError                  13   no step within `timeouts.hang`
-    ├── EvaluatorError             14   training ended, but its last checkpoint was not evaluated in time
-    └── InterruptedRunError       130   Ctrl-C, SIGTERM or `tfcluster stop`
+TfClusterError                  1
+├── SpecError                   2   the spec, or a command's argument, is wrong
+├── PreflightError              3   the spec is fine, but cannot run here
+├── PlacementError              4   the cluster did not grant the resources in time
+├── StorageError                5   the run directory cannot be read or written
+├── SubmissionError             6   a Ray head did not take, or does not know, the job
+├── RunNotFoundError            7   no run of that name
+├── UserCodeError              10   the user's own code raised, or its script failed
+├── TaskLostError              11   tasks were lost more often than `failure.max_restarts`
+├── StartupError               12   a task did not start in `timeouts.startup`
+├── HangError                  13   no step within `timeouts.hang`
+├── EvaluatorError             14   training ended, but its last checkpoint was not evaluated in time
+└── InterruptedRunError       130   Ctrl-C, SIGTERM or `tfcluster stop`
 """
 
 from __future__ import annotations

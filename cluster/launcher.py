@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cluster import warm_client
-from cluster.attempts import Attempts
+from cluster.attempts import Attempts, status_of
 from cluster.connection import Connection, connect, wants_embedded
 from cluster.environment import import_environment
 from cluster.errors import PreflightError, TfClusterError
@@ -225,9 +225,8 @@ def _about(connection: Connection, recorder: Recorder) -> dict[str, Any]:
 
 def _result(attempts: Attempts, error: TfClusterError | None, seconds: float) -> Result:
     progress = attempts.progress
-    status = "succeeded" if error is None else "interrupted" if error.exit_code == 130 else "failed"
     return Result(
-        status=status,
+        status=status_of(error),
         run_dir=attempts.recorder.directory.uri,
         seconds=round(seconds, 3),
         attempts=attempts.state.attempt,

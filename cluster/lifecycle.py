@@ -17,12 +17,14 @@ from cluster.errors import (
     UserCodeError,
 )
 from cluster.events import Event
-from cluster.spec import JobSpec
-from cluster.tasks import Task, leader_of, tasks_of, trains
+from cluster.spec import ROLE_ORDER, JobSpec
+from cluster.tasks import Task, leader_of, runs_user_code, tasks_of, trains
 
 #: Seconds in which further failures are collected before one is judged: the peers of a lost task
 #: report their broken connection at about the time its own loss is seen.
 SETTLE_SECONDS = 1.5
+#: Doublings of the back-off after which it is at its longest anyway, and a float still holds it.
+MAX_DOUBLINGS = 60
 
 Phase = Literal["placing", "running", "settling", "finishing", "draining", "done"]
 
@@ -115,6 +117,12 @@ class State:
         """Tasks that make steps of their own."""
         return frozenset(t for t in self.tasks if trains(t, self.spec.strategy))
 
+    @property
+    def trained(self) -> bool:
+        """Whether training is over, so that its tasks owe nothing more."""
+        led = self.spec.success == "chief" and self.leader in self.finished
+        return led or self.trainers <= self.finished
+
 
 def begin(spec: JobSpec) -> tuple[State, tuple[Action, ...]]:
     """The state before anything happened, and the first action."""
@@ -133,7 +141,15 @@ _Next = tuple[State, tuple[Action, ...]]
 
 
 def _placed(state: State, event: Event) -> _Next:
-    return replace(state, phase="running"), (Start(),)
+    return (replace(state, phase="running"), (Start(),)) if state.phase == "placing" else (state, ())
+
+
+def _ready(state: State, event: Event) -> _Next:
+    """An evaluator that starts, or starts again, after the end of training has not heard of it."""
+    evaluator = state.evaluator
+    if evaluator is None or event.task != evaluator or state.phase != "draining":
+        return state, ()
+    return state, (Drain(evaluator, state.checkpoint),)
 
 
 def _checkpoint(state: State, event: Event) -> _Next:
@@ -141,14 +157,16 @@ def _checkpoint(state: State, event: Event) -> _Next:
 
 
 def _finished(state: State, event: Event) -> _Next:
-    if event.task is None or state.phase == "settling":
+    if event.task is None or state.phase == "placing":
         return state, ()
     state = replace(state, finished=state.finished | {event.task})
+    if state.phase == "settling":
+        return state, ()  # judged, with the failures, when they are all here
     if state.phase == "draining":
         return _succeed(state) if event.task == state.evaluator else (state, ())
     if state.trainers <= state.finished:
         return _trained(state)
-    if event.task == state.leader and state.spec.success == "chief" and state.phase == "running":
+    if state.trained and state.phase == "running":
         # The others are about to end too; the leader stays, for it hosts TensorFlow's coordination service.
         return replace(state, phase="finishing"), (Wake(state.spec.timeouts.stop),)
     return state, ()
@@ -167,12 +185,12 @@ def _succeed(state: State) -> _Next:
 
 def _broken(state: State, event: Event) -> _Next:
     """A task failed, or is lost."""
-    if event.task is None:
-        return state, ()
+    if event.task is None or event.task in state.finished:
+        return state, ()  # what has done its part may go
     if state.phase == "settling":
         return replace(state, failures=(*state.failures, event)), ()
-    if state.phase in ("finishing", "draining") and event.task != state.evaluator:
-        return state, ()  # training is done: its tasks owe nothing more
+    if state.trained and event.task != state.evaluator:
+        return state, ()
     if _restarts_in_place(state, event):
         used = {**state.task_restarts, event.task: state.task_restarts.get(event.task, 0) + 1}
         return replace(state, task_restarts=used), (Restart(event.task, str(event.data.get("reason", "lost"))),)
@@ -183,12 +201,12 @@ def _restarts_in_place(state: State, event: Event) -> bool:
     """Whether a lost task can come back at its old address while the others go on.
 
     True for workers of a parameter-server job, which TensorFlow's coordinator reconnects to, and for the
-    evaluator, which nobody connects to.
+    evaluator, which nobody connects to. Before all are placed there is no address to come back to.
     """
     task = event.task
-    if task is None or event.kind != "lost" or not event.data.get("node_alive", True):
+    if task is None or event.kind != "lost" or state.phase == "placing" or not event.data.get("node_alive", True):
         return False
-    served = task.role == "worker" and state.spec.strategy == "parameter_server" and state.spec.script is None
+    served = task.role == "worker" and state.spec.strategy == "parameter_server"
     limit = state.spec.role(task.role).max_restarts
     limit = state.spec.failure.max_restarts if limit is None else limit
     return (served or task.role == "evaluator") and state.task_restarts.get(task, 0) < limit
@@ -201,20 +219,23 @@ def _hang(state: State, event: Event) -> _Next:
 
 
 def _settled(state: State, event: Event) -> _Next:
-    if state.phase == "settling":
-        return _again_or_fail(state)
     if state.phase == "finishing":
         return _trained(state)
-    return state, ()
+    if state.phase != "settling":
+        return state, ()
+    if state.trained:  # the leader ended while failures were collected: who is lost is no longer needed
+        own = user_failures(state)
+        state = replace(state, failures=tuple(f for f in state.failures if f in own or f.task == state.evaluator))
+    return _again_or_fail(state) if state.failures else _trained(state)
 
 
 def _again_or_fail(state: State) -> _Next:
     """A new attempt where the rules allow one, else the end."""
-    own = user_failures(state.failures)
-    limit = state.spec.failure.max_restarts
-    if (own and not state.spec.failure.retry_user_errors) or state.restarts >= limit:
+    own = user_failures(state)
+    failure = state.spec.failure
+    if (own and not failure.retry_user_errors) or state.restarts >= failure.max_restarts:
         return _fail(state, error_of(state))
-    wait = min(state.spec.failure.backoff * 2**state.restarts, state.spec.failure.max_backoff)
+    wait = min(failure.backoff * 2.0 ** min(state.restarts, MAX_DOUBLINGS), failure.max_backoff)
     again = replace(
         state,
         phase="placing",
@@ -224,7 +245,7 @@ def _again_or_fail(state: State) -> _Next:
         finished=frozenset(),
         failures=(),
     )
-    return again, (End(str(error_of(state).happened), state.failures), Place(again.attempt, wait))
+    return again, (End(error_of(state).happened, state.failures), Place(again.attempt, wait))
 
 
 def _fail(state: State, error: TfClusterError) -> _Next:
@@ -232,10 +253,14 @@ def _fail(state: State, error: TfClusterError) -> _Next:
 
 
 def _placement_failed(state: State, event: Event) -> _Next:
+    if state.phase != "placing":
+        return state, ()
     return _fail(state, PlacementError(event.data["happened"], event.data["seen"], event.data["todo"]))
 
 
 def _startup_failed(state: State, event: Event) -> _Next:
+    if state.phase not in ("placing", "running"):
+        return state, ()  # training is done, or the attempt is about to be judged by its failures
     return _fail(state, StartupError(event.data["happened"], event.data["seen"], event.data["todo"]))
 
 
@@ -255,11 +280,12 @@ def _evaluator_late(state: State, event: Event) -> _Next:
 
 def _interrupted(state: State, event: Event) -> _Next:
     why = str(event.data.get("reason", "interrupted"))
-    return _fail(state, InterruptedRunError("the run was stopped", why, "run it again to go on"))
+    return _fail(state, InterruptedRunError("the run was stopped", why, "its checkpoints are in the run directory"))
 
 
 _HANDLERS = {
     "placed": _placed,
+    "task_ready": _ready,
     "checkpoint": _checkpoint,
     "finished": _finished,
     "failed": _broken,
@@ -273,23 +299,41 @@ _HANDLERS = {
 }
 
 
-def user_failures(failures: tuple[Event, ...]) -> tuple[Event, ...]:
-    """Those of `failures` that are the user's own errors, not the echo of another task's loss."""
-    return tuple(f for f in failures if f.kind == "failed" and not f.data.get("peer"))
+def user_failures(state: State) -> tuple[Event, ...]:
+    """Those failures that are the user's own errors: of their code, and not the echo of another task's loss."""
+    script = state.spec.script is not None
+    return tuple(
+        f
+        for f in state.failures
+        if f.kind == "failed" and f.task and not is_echo(f) and runs_user_code(f.task, state.spec.strategy, script)
+    )
+
+
+def is_echo(failure: Event) -> bool:
+    """Whether a task only tells that another one is gone."""
+    return failure.kind == "failed" and bool(failure.data.get("peer"))
 
 
 def group_failures(failures: tuple[Event, ...]) -> list[tuple[Event, list[Task]]]:
     """Equal errors of several tasks as one, each with the tasks that had it, in task order."""
-    groups: dict[tuple[str, str], tuple[Event, list[Task]]] = {}
+    groups: dict[tuple[str, str], tuple[Event, set[Task]]] = {}
     for failure in failures:
-        key = (str(failure.data.get("type", failure.kind)), str(failure.data.get("message", failure.data.get("reason"))))
-        groups.setdefault(key, (failure, []))[1].extend([failure.task] if failure.task else [])
-    return [(first, sorted(tasks, key=str)) for first, tasks in groups.values()]
+        groups.setdefault(_what(failure), (failure, set()))[1].update([failure.task] if failure.task else [])
+    return [(first, sorted(tasks, key=_order)) for first, tasks in groups.values()]
+
+
+def _what(failure: Event) -> tuple[str, str]:
+    data = failure.data
+    return str(data.get("type", failure.kind)), str(data.get("message", data.get("reason")))
+
+
+def _order(task: Task) -> tuple[int, int]:
+    return ROLE_ORDER.index(task.role), task.index
 
 
 def error_of(state: State) -> TfClusterError:
     """The error that `state.failures` amount to: the user's own first, then losses, then their echoes."""
-    own = user_failures(state.failures)
+    own = user_failures(state)
     if own:
         first, tasks = group_failures(own)[0]
         return UserCodeError(
@@ -303,13 +347,28 @@ def error_of(state: State) -> TfClusterError:
             f"{', '.join(state.failures[0].data['tasks'])} for {state.spec.timeouts.hang:g} s",
             "see the stacks in the run directory's failures/; raise timeouts.hang if a step may take that long",
         )
-    lost = [f for f in state.failures if f.kind == "lost"] or list(state.failures)
-    first, tasks = group_failures(tuple(lost))[0]
-    reason = first.data.get("reason") or f"{first.data.get('type')}: {first.data.get('message')}"
-    used = f"attempt {state.attempt} of {state.spec.failure.max_restarts + 1}"
-    return TaskLostError(
-        f"{_names(tasks)} lost", f"{reason} ({used})", "see the run directory's failures/, or raise failure.max_restarts"
-    )
+    return _loss_of(state)
+
+
+def _loss_of(state: State) -> TfClusterError:
+    lost = tuple(f for f in state.failures if not is_echo(f))
+    groups = group_failures(lost or state.failures)
+    tasks = sorted({task for _, names in groups for task in names}, key=_order)
+    if len(groups) == 1:
+        reason = _reason(groups[0][0])
+    else:
+        reason = "; ".join(f"{_names(names)}: {_reason(first)}" for first, names in groups[:3])
+    what = f"{_names(tasks)} lost" if lost else f"{_names(tasks)} lost the connection to other tasks"
+    seen = f"{reason} (attempt {state.attempt} of {state.spec.failure.max_restarts + 1})"
+    if state.trained:
+        todo = "the checkpoints are in the run directory; see its failures/, or raise failure.max_restarts"
+        return EvaluatorError(f"training succeeded, but {what}", seen, todo)
+    return TaskLostError(what, seen, "see the run directory's failures/, or raise failure.max_restarts")
+
+
+def _reason(failure: Event) -> str:
+    data = failure.data
+    return str(data.get("reason") or f"{data.get('type')}: {data.get('message')}")
 
 
 def _names(tasks: list[Task]) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.capacity import totals_of, with_logical_cpus
+from cluster.checks import findings_of, keras_of
 from cluster.errors import PreflightError
-from cluster.findings import LEVELS, findings_of, totals_of, with_logical_cpus
+from cluster.findings import LEVELS
 from cluster.findings import DataFacts as DataFacts
 from cluster.findings import Facts as Facts
 from cluster.findings import Finding as Finding
-from cluster.keras_choice import KerasChoice, choose_keras
+from cluster.keras_choice import KerasChoice
 from cluster.placement import GRAINS, Group, grains, place
 from cluster.placement import Node as Node
 from cluster.spec import ROLE_ORDER, JobSpec, RoleName
@@ -116,9 +118,16 @@ def make_plan(spec: JobSpec, nodes: Sequence[Node], facts: Facts) -> Plan:
         spec,
         _task_plans(spec, where),
         tuple(findings),
-        choose_keras(spec.keras, spec.strategy, spec.script is not None, facts.versions.get("tf-keras") is not None),
+        _keras(spec, facts),
         {name: Total(*(amount / GRAINS for amount in amounts)) for name, amounts in totals_of(groups, nodes).items()},
     )
+
+
+def _keras(spec: JobSpec, facts: Facts) -> KerasChoice:
+    """The Keras of the tasks; where TensorFlow is to come from elsewhere, tf-keras will come with it."""
+    elsewhere = facts.versions.get("tensorflow") is None
+    installed = facts.versions.get("tf-keras") is not None
+    return keras_of(spec, tf_keras_installed=installed or elsewhere or spec.keras == "2")  # its lack is a finding
 
 
 def bundle_of(spec: JobSpec, role: RoleName) -> dict[str, float]:

@@ -39,7 +39,13 @@ class Run:
 
 
 #: State of a task after an event of that kind.
-_STATES = {"task_started": "starting", "task_ready": "running", "finished": "finished", "failed": "failed", "lost": "lost"}
+_STATES = {
+    "task_started": "starting",
+    "task_ready": "running",
+    "finished": "finished",
+    "failed": "failed",
+    "lost": "lost",
+}
 
 
 def find_run(name: str, storage: str = "./runs") -> str:
@@ -59,7 +65,9 @@ def find_run(name: str, storage: str = "./runs") -> str:
         return str(matches[0])
     seen = f"{len(matches)} runs begin with {name!r}" if matches else f"{name!r} in {base.resolve()}"
     newest = ", ".join(p.name for p in known[-3:]) or "none"
-    raise RunNotFoundError("no such run", seen, f"give a run directory, or --address for a submitted job; here: {newest}")
+    raise RunNotFoundError(
+        "no such run", seen, f"give a run directory, or --address for a submitted job; here: {newest}"
+    )
 
 
 def read_run(uri: str) -> Run:

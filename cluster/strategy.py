@@ -20,16 +20,22 @@ def repair_multi_worker_reduce() -> None:
     reduce._tfcluster = True
     CollectiveAllReduceStrategy.reduce = reduce
     import os
+
     if os.environ.get("TF_USE_LEGACY_KERAS") == "1":
         return
     from keras.src import tree
     from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
+
     build = TensorFlowTrainer._maybe_symbolic_build
+
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         if self._distribute_strategy is not None and iterator is not None:
             for step in iterator:
                 batch = next(step[-1])
-                data_batch = tree.map_structure(lambda v: self._distribute_strategy.experimental_local_results(v)[0], batch)
+                data_batch = tree.map_structure(
+                    lambda v: self._distribute_strategy.experimental_local_results(v)[0], batch
+                )
                 break
         return build(self, data_batch=data_batch)
+
     TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build

@@ -177,7 +177,9 @@ def _ask(address: str, question: Callable[[Any], T]) -> T:
         ) from None
     except ConnectionError as error:
         raise SubmissionError(
-            "no Ray head answered", f"{address} ({_first_line(error)})", "check --address; it is the dashboard's, with its port"
+            "no Ray head answered",
+            f"{address} ({_first_line(error)})",
+            "--address is the dashboard's, with its port",
         ) from None
     except (RuntimeError, ValueError) as error:
         raise SubmissionError("the Ray cluster refused", address, _first_line(error)) from None

@@ -57,7 +57,7 @@ def settle_in(order: Launch, env: dict[str, str]) -> None:
     if "numpy" in sys.modules:
         import numpy as np
 
-        np.random.seed()  # noqa: NPY002 - a forked task would share the warm process's state
+        np.random.seed()
 
 
 def _report(order: Launch, channel: Channel, scratch: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -40,7 +40,7 @@ def parse_size(value: object) -> int:
     unit = None if match is None else _SIZE_UNITS.get(match[2].lower())
     if match is None or unit is None or (unit == 1 and "." in match[1]):
         raise ValueError(f"{value!r} is not a size; write it like 512MB or 4GiB")
-    return int(Decimal(match[1]) * unit)
+    return int(Fraction(match[1]) * unit)
 
 
 def parse_duration(value: object) -> float:

@@ -16,14 +16,26 @@ from cluster.warm import locked, runtime_directory
 
 #: Variables that TensorFlow, Keras or the dynamic loader read once, while they are imported: a task that
 #: sets one needs a warm process of its own.
-_IMPORT_TIME_PREFIXES = ("TF_", "KERAS_", "XLA_", "OMP_", "MKL_", "KMP_", "LD_", "PYTHON", "CUDA_", "NCCL_", "OPENBLAS_")
+_IMPORT_TIME_PREFIXES = (
+    "TF_",
+    "KERAS_",
+    "XLA_",
+    "OMP_",
+    "MKL_",
+    "KMP_",
+    "LD_",
+    "PYTHON",
+    "CUDA_",
+    "NCCL_",
+    "OPENBLAS_",
+)
 #: … except those that are read when the runtime starts, in the forked task.
 _RUN_TIME = frozenset({"TF_CONFIG", "TF_GRPC_REUSE_PORT", "CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH"})
 
 
 def import_time_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Those of `env` that must be set before TensorFlow is imported."""
-    return {k: v for k, v in env.items() if k.startswith(_IMPORT_TIME_PREFIXES) and k not in _RUN_TIME}
+    return {k: v for k, v in env.items() if k.startswith(_IMPORT_TIME) and k not in _RUN_TIME}
 
 
 def environment_key(preload: str, env: Mapping[str, str]) -> str:

@@ -63,7 +63,7 @@ def build(plan: Plan, tell: Callable[[str], None]) -> Gang:
         _wait_for_bundles(gang, plan, tell)
         for task in plan.tasks:
             gang.workers[task.task] = _supervisor(gang, plan, task.task)
-        gang.landings.update(_land(gang, {task: 0 for task in gang.workers}, spec.timeouts.startup))
+        gang.landings.update(_land(gang, dict.fromkeys(gang.workers, 0), spec.timeouts.startup))
         gang.hosts.update({node.id: node.address for node in nodes_from_ray()})
     except BaseException:
         tear_down(gang, grace=0.0)

@@ -77,8 +77,9 @@ def parquet_dataset(
     )
     reader = Reader(plan, epoch if callable(epoch) else None)
     dataset = _epochs(reader, repeat).map(_splitter(reader), num_parallel_calls=tf.data.AUTOTUNE)
-    if not repeat and not skip_batches:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(reader.batches))
+    if repeat or not skip_batches:
+        count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
@@ -119,7 +120,7 @@ def _splitter(reader: Reader) -> Callable[..., Any]:
     import tensorflow as tf
 
     def split(*matrices: tf.Tensor) -> Any:
-        found = {}
+        found: dict[str, tf.Tensor] = {}
         for matrix, names in zip(matrices, reader.groups.values(), strict=True):
             found.update(zip(names, tf.unstack(matrix, len(names), axis=1), strict=True))
         columns = {name: found[name] for name in reader.source.columns}

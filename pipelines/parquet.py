@@ -43,9 +43,7 @@ class Source:
         )
 
 
-def open_source(
-    files: str | Sequence[str], columns: Sequence[str] | None = None, label: str | None = None
-) -> Source:
+def open_source(files: str | Sequence[str], columns: Sequence[str] | None = None, label: str | None = None) -> Source:
     """The table in `files`, with every footer read and every schema compared.
 
     Selected are `columns`, or all where that is None, and `label`.
@@ -82,7 +80,7 @@ def expand(files: str | Sequence[str]) -> tuple[pafs.FileSystem, list[str]]:
     for pattern in patterns:
         found_on, path = _resolve(pattern)
         if filesystem is not None and found_on != filesystem:
-            raise DataError("data files lie on different file systems", pattern, "copy them to one, or use two datasets")
+            raise DataError("data files lie on different file systems", pattern, "copy them to one file system")
         filesystem = found_on
         paths.update(dict.fromkeys(_matches(filesystem, path, pattern)))
     assert filesystem is not None
@@ -223,9 +221,7 @@ def _dtype(path: str, field: pa.Field) -> np.dtype[Any]:
     raise DataError(f"column {field.name} has a type that cannot be read yet", f"{path}, {field.type}", todo)
 
 
-def _check_same(
-    path: str, found: dict[str, np.dtype[Any]], first_path: str, first: dict[str, np.dtype[Any]]
-) -> None:
+def _check_same(path: str, found: dict[str, np.dtype[Any]], first_path: str, first: dict[str, np.dtype[Any]]) -> None:
     for name, dtype in found.items():
         if dtype != first[name]:
             seen = f"{path} has {_type_name(dtype)}, {first_path} has {_type_name(first[name])}"

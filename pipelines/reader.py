@@ -101,9 +101,7 @@ class Reader:
         return [matrix[rows[start:stop]] for matrix in self._pack(pa.concat_tables(tables))]
 
     def _blocks_of(self, epoch: int) -> tuple[shards.Block, ...]:
-        return shards.blocks_of(
-            self.source.units, shuffle=self.plan.shuffle, seed=self.plan.seed, epoch=epoch
-        )
+        return shards.blocks_of(self.source.units, shuffle=self.plan.shuffle, seed=self.plan.seed, epoch=epoch)
 
     def _pack(self, table: pa.Table) -> list[Array]:
         return [

@@ -1,7 +1,7 @@
 """Reading in the process that runs a graph, when another process built it: parameter-server workers.
 
-A Python function cannot travel in a TensorFlow graph, only its name can. So the graph of such a dataset names one of two
-functions that every worker knows, and carries the plan of what to read as text.
+A Python function cannot travel in a TensorFlow graph, only its name can. So the graph of such a dataset names one
+of two functions that every worker knows, and carries the plan of what to read as text.
 """
 
 from __future__ import annotations

@@ -50,9 +50,7 @@ class Share:
     batch_sizes: tuple[int, ...]
 
 
-def assign(
-    blocks: Sequence[Block], *, shard_count: int, shard_index: int, batch: int, skip_batches: int = 0
-) -> Share:
+def assign(blocks: Sequence[Block], *, shard_count: int, shard_index: int, batch: int, skip_batches: int = 0) -> Share:
     """The share of one shard in an epoch of `blocks`, without its first `skip_batches` batches.
 
     Every row belongs to exactly one shard. All shards have the same number of batches, and row counts that differ by at

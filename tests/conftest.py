@@ -18,11 +18,11 @@ import pytest
 #: Seconds that a test may take, with its fixtures, by the folder it lies in; `@pytest.mark.timeout` says otherwise.
 LIMITS = {"unit": 30, "tf": 180, "tf_data": 180, "ray": 300, "soak": 3600}
 #: Inherited by every process that a test starts, and so found again however far it went away.
-TOKEN = f"TFCLUSTER_TEST_SESSION={uuid.uuid4().hex}"
+VARIABLE, SESSION = "TFCLUSTER_TEST_SESSION", uuid.uuid4().hex
 #: What a Ray cluster keeps running between jobs: its daemons, and workers that have no actor or task.
 RAY_ITSELF = (r"/ray/(core|dashboard|_private|autoscaler)/", r"^ray::IDLE", r"default_worker\.py")
 
-os.environ.update([TOKEN.split("=")])
+os.environ[VARIABLE] = SESSION
 # The machine may be shared: an example's time says little. In CI the same examples run each time.
 hypothesis.settings.register_profile("tfcluster", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("tfcluster")
@@ -39,9 +39,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def started_by_tests() -> dict[int, str]:
     """Command lines, by process id, of what the tests of this session started and what still runs."""
     found = {}
+    token = f"{VARIABLE}={SESSION}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-            if TOKEN.encode() in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
+            if token in (entry / "environ").read_bytes() and int(entry.name) != os.getpid():
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return found
 
@@ -100,12 +101,16 @@ def no_leaks() -> Iterator[list[str]]:
     assert listening_ports() <= ports
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left_running() -> Iterator[None]:
-    """When the session is over, no process of it runs on; what does is killed, and reported as an error."""
-    yield
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session if a process of it runs on when everything is torn down, and kill that process."""
     left = still_running((), (), seconds=30)
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    assert not left, f"still running after the last test: {left}"
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter = session.config.pluginmanager.getplugin("terminalreporter")
+        assert reporter is not None
+        reporter.write_line("")
+        for pid, command in left.items():
+            reporter.write_line(f"FAILED: still running after the last test, now killed: {pid} {command}", red=True)

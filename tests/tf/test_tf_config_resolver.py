@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from cluster.tasks import Task
 from cluster.tf_config import join_address, make_tf_configs, read_tf_config
 from tests.tf.crew import TASK_ENV, Forge, held_ports
 
-pytestmark = pytest.mark.timeout(120)
-
 TASKS = [Task("chief", 0), Task("worker", 0), Task("worker", 1), Task("ps", 0), Task("evaluator", 0)]
+
+
+Jobs = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
 def resolve(post: Any) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def sum_over_replicas(post: Any) -> tuple[int, float]:
 def test_the_resolver_reads_what_we_write(keras3: Forge, host: str) -> None:
     addresses = {task: join_address(host, 2222 + i) for i, task in enumerate(TASKS)}
     configs = make_tf_configs(TASKS, addresses, "parameter_server")
-    jobs = {str(task): (f"{__name__}:resolve", {}) for task in TASKS}
+    jobs: Jobs = {str(task): (f"{__name__}:resolve", {}) for task in TASKS}
     crew = keras3.start(jobs, {str(task): {"TF_CONFIG": json.dumps(configs[task])} for task in TASKS})
     try:
         seen = crew.results()
@@ -70,7 +72,7 @@ def test_workers_meet_and_the_evaluator_stays_alone(keras3: Forge, host: str) ->
     with held_ports(len(tasks)) as ports:
         addresses = {task: join_address(host, port) for task, port in zip(tasks, ports, strict=True)}
         configs = make_tf_configs(tasks, addresses, "multi_worker_mirrored")
-        jobs = {str(task): (f"{__name__}:sum_over_replicas", {}) for task in tasks}
+        jobs: Jobs = {str(task): (f"{__name__}:sum_over_replicas", {}) for task in tasks}
         env = {str(task): {**TASK_ENV, "TF_CONFIG": json.dumps(configs[task])} for task in tasks}
         crew = keras3.start(jobs, env)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +65,8 @@ def test_is_an_ordinary_dataset(files: Path) -> None:
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize(("shards", "batch"), [(1, 1), (2, 64), (3, 7), (8, 25), (16, 1000)])
 def test_shards_together_are_the_whole(files: Path, shards: int, batch: int, shuffle: bool) -> None:
-    read = [
-        ids(parquet_dataset(str(files), batch=batch, shuffle=shuffle, shard_count=shards, shard_index=i, columns=["id"]))
-        for i in range(shards)
-    ]
+    options: dict[str, Any] = {"batch": batch, "shuffle": shuffle, "shard_count": shards, "columns": ["id"]}
+    read = [ids(parquet_dataset(str(files), shard_index=index, **options)) for index in range(shards)]
     assert sorted(flat([flat(batches) for batches in read])) == list(range(1003))
     assert len({len(batches) for batches in read}) == 1
     assert all(len(batches[0]) == min(batch, len(flat(batches))) for batches in read)
@@ -108,9 +105,7 @@ def test_skipped_batches(files: Path, skip: int, shuffle: bool) -> None:
 
 def test_an_epoch_that_the_caller_counts(files: Path) -> None:
     now = 2
-    dataset = parquet_dataset(
-        str(files), batch=100, shuffle=True, columns=["id"], epoch=lambda: now, skip_batches=1
-    )
+    dataset = parquet_dataset(str(files), batch=100, shuffle=True, columns=["id"], epoch=lambda: now, skip_batches=1)
     begun_only = next(iter(dataset))["id"].numpy().tolist()
     second = ids(dataset)
     assert begun_only == second[0]
@@ -137,12 +132,3 @@ def test_errors_before_reading(tmp_path: Path, files: Path) -> None:
         parquet_dataset(str(tmp_path), batch=1)
     with pytest.raises(DataError, match=r"fewer rows than shards · 1003 rows, 1004 shards"):
         parquet_dataset(str(files), batch=1, shard_count=1004)
-
-
-def test_a_strategy_takes_its_batches_as_they_are(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = {"cluster": {"worker": ["localhost:0"]}, "task": {"type": "worker", "index": 0}}
-    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    dataset = parquet_dataset(str(files), batch=100, columns=["id"])
-    distributed = strategy.distribute_datasets_from_function(lambda _: dataset)
-    assert sorted(flat([batch["id"].numpy().tolist() for batch in distributed])) == list(range(1003))

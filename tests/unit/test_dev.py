@@ -38,11 +38,13 @@ def environment(tmp_path: Path) -> Path:
 def _count(dev: ModuleType, environment: Path, tests: str) -> tuple[int, int, int]:
     file = environment / "test_example.py"
     file.write_text(f"import os, pytest\n{tests}\n")
-    return tuple(dev.run_tests(environment, "-c", str(environment / "none.ini"), "-p", "no:cacheprovider", str(file)))  # type: ignore[return-value]
+    (environment / "none.ini").write_text("[pytest]\n")  # not the project's own settings
+    options = ("-c", str(environment / "none.ini"), "-p", "no:cacheprovider")
+    counts: tuple[int, int, int] = dev.run_tests(environment, *options, str(file))
+    return counts
 
 
 def test_counts_what_pytest_counts(dev: ModuleType, environment: Path) -> None:
-    (environment / "none.ini").write_text("[pytest]\n")
     tests = (
         "@pytest.fixture\ndef broken(): raise ValueError\n"
         "def test_a(): pass\n"
@@ -55,12 +57,10 @@ def test_counts_what_pytest_counts(dev: ModuleType, environment: Path) -> None:
 
 
 def test_a_crash_is_a_failure(dev: ModuleType, environment: Path) -> None:
-    (environment / "none.ini").write_text("[pytest]\n")
     assert _count(dev, environment, "def test_dies(): os._exit(0)") == (0, 1, 0)
 
 
 def test_no_test_at_all_is_a_failure(dev: ModuleType, environment: Path) -> None:
-    (environment / "none.ini").write_text("[pytest]\n")
     assert _count(dev, environment, "") == (0, 1, 0)
 
 

@@ -1,3 +1,5 @@
+"""The error tree: documented, picklable, one exit code each."""
+
 from __future__ import annotations
 
 import pickle
@@ -7,8 +9,6 @@ import pytest
 
 from cluster import errors
 from cluster.errors import SpecError, TfClusterError, tree
-
-pytestmark = pytest.mark.timeout(30)
 
 
 def documented_codes() -> dict[str, int]:

@@ -23,7 +23,8 @@ HEAVY = {"ray", "tensorflow", "tensorflow_io", "keras", "tf_keras", "pyarrow", "
 
 
 def _pyproject() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    document: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return document
 
 
 def _imported_by(*arguments: str) -> set[str]:
@@ -60,7 +61,9 @@ def test_light_commands_import_nothing_heavy(arguments: tuple[str, ...]) -> None
 
 def test_plan_works_without_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("def train(ctx):\n    pass\n")
-    (tmp_path / "job.yaml").write_text("entrypoint: train.py:train\nstrategy: multi_worker_mirrored\nroles: {worker: 2}\n")
+    (tmp_path / "job.yaml").write_text(
+        "entrypoint: train.py:train\nstrategy: multi_worker_mirrored\nroles: {worker: 2}\n"
+    )
     program = (
         "import sys\n"
         "for name in ('tensorflow', 'tensorflow_io', 'keras', 'tf_keras'):\n"

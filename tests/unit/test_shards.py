@@ -51,7 +51,7 @@ def test_every_row_once_in_equal_batches(
     assert max(counts) - min(counts) <= 1
     for share, count in zip(shares, counts, strict=True):
         assert sum(share.batch_sizes) == count
-        assert 1 <= min(share.batch_sizes)
+        assert min(share.batch_sizes) >= 1
         assert max(share.batch_sizes) <= max(batch, 2 if batch == 1 else 0)
         assert all(size == batch for size in share.batch_sizes[:-2])
     for step in zip(*(share.batch_sizes for share in shares), strict=True):

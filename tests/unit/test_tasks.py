@@ -1,3 +1,5 @@
+"""Tasks of a job, who leads, who runs what."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -6,8 +8,6 @@ import pytest
 
 from cluster.spec import ROLE_ORDER, JobSpec, StrategyName, parse
 from cluster.tasks import Task, leader_of, runs_user_code, tasks_of, trains
-
-pytestmark = pytest.mark.timeout(30)
 
 
 def job(strategy: StrategyName = "none", **roles: Any) -> JobSpec:

@@ -1,3 +1,5 @@
+"""Sizes and durations, there and back."""
+
 from __future__ import annotations
 
 import re
@@ -14,8 +16,6 @@ from cluster.units import (
     parse_duration,
     parse_size,
 )
-
-pytestmark = pytest.mark.timeout(30)
 
 SIZE_UNITS = {
     "": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -44,7 +44,9 @@ def test_sizes(text: object, count: int) -> None:
     assert parse_size(text) == count
 
 
-@pytest.mark.parametrize("bad", ["", "GiB", "4 gigs", "-1GB", -1, 1.5, "1.5", "1.5B", "1e3", True, None, [], "4GiB4", "4,5GB"])
+@pytest.mark.parametrize(
+    "bad", ["", "GiB", "4 gigs", "-1GB", -1, 1.5, "1.5", "1.5B", "1e3", True, None, [], "4GiB4", "4,5GB"]
+)
 def test_what_is_no_size(bad: object) -> None:
     with pytest.raises(ValueError, match=r"is not a size; write it like 512MB or 4GiB"):
         parse_size(bad)
@@ -96,7 +98,9 @@ def test_durations(text: object, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("bad", ["", "10", "m", "10 min", "-5s", -1, "1:30", True, None, float("nan"), "1h 30", "1..5s"])
+@pytest.mark.parametrize(
+    "bad", ["", "10", "m", "10 min", "-5s", -1, "1:30", True, None, float("nan"), "1h 30", "1..5s"]
+)
 def test_what_is_no_duration(bad: object) -> None:
     with pytest.raises(ValueError, match=r"is not a duration; write it like 30s, 10m or 1h30m"):
         parse_duration(bad)

@@ -1,0 +1,152 @@
+"""Every problem that can be seen before a job starts, from the spec, the nodes and the preflight's facts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cluster.capacity import capacity_findings
+from cluster.errors import PreflightError
+from cluster.findings import DataFacts, Facts, Finding, Level, count_text
+from cluster.keras_choice import KerasChoice, choose_keras, versions_fit
+from cluster.placement import LOCAL, Group, Node
+from cluster.spec import DataSpec, JobSpec
+from cluster.tasks import tasks_of, trains
+
+#: Keys of a Ray runtime environment that give tasks packages, or a Python, other than this process has.
+_OTHER_ENVIRONMENT = ("pip", "uv", "conda", "container", "image_uri", "py_executable")
+
+
+def findings_of(spec: JobSpec, groups: Sequence[Group], nodes: Sequence[Node], facts: Facts) -> Iterator[Finding]:
+    """Every finding: code, storage, data, versions, resources.
+
+    Args:
+        spec: the job.
+        groups: its bundles, a group a role.
+        nodes: the cluster's, or none when it is not known.
+        facts: what preflight saw.
+    """
+    yield from facts.code
+    yield from _storage_findings(spec, nodes, facts)
+    for name, data in spec.data.items():
+        yield from _data_findings(spec, name, facts.data.get(name), facts)
+        yield from _batch_findings(spec, name, data)
+    yield from _version_findings(spec, nodes, facts)
+    yield from capacity_findings(spec, groups, nodes, autoscaling=facts.autoscaling)
+
+
+def _storage_findings(spec: JobSpec, nodes: Sequence[Node], facts: Facts) -> Iterator[Finding]:
+    if facts.storage is not None:
+        yield facts.storage
+    machines = {node.address for node in nodes}
+    if len(machines) > 1 and ("://" not in spec.storage or spec.storage.startswith("file://")):
+        yield Finding(
+            "warning",
+            f"storage is a path, and the cluster has {len(machines)} machines",
+            spec.storage,
+            "use a directory that all of them share, or s3://, gs://, hdfs://",
+        )
+
+
+def _data_findings(spec: JobSpec, name: str, data: DataFacts | None, facts: Facts) -> Iterator[Finding]:
+    if data is None:
+        return
+    if data.problem is not None:
+        yield data.problem if facts.prepared else _until_prepared(spec, name, data.problem)
+        return
+    readers = _readers(spec)
+    if data.rows is not None and data.rows < readers:
+        yield Finding(
+            "error" if spec.strategy == "multi_worker_mirrored" or not data.rows else "warning",
+            f"data.{name} has fewer rows than there are workers, so some of them would read none",
+            f"{count_text(data.rows, 'row')} in {count_text(data.files, 'file')}, {count_text(readers, 'worker')}",
+            "give files that hold more rows, or use fewer workers",
+        )
+    elif data.row_groups is not None and data.row_groups < readers:
+        yield Finding(
+            "warning",
+            f"data.{name} has fewer row groups than there are workers, so several of them read the same one",
+            f"{count_text(data.row_groups, 'row group')} in {count_text(data.files, 'file')}, {readers} workers",
+            "smaller row groups would save reading; the rows are divided evenly either way",
+        )
+    elif data.files < readers:
+        groups = "" if data.row_groups is None else f" ({count_text(data.row_groups, 'row group')})"
+        yield Finding(
+            "note",
+            f"data.{name} has fewer files than there are workers, which divide them by row group",
+            f"{count_text(data.files, 'file')}{groups}, {readers} workers",
+            "nothing to do",
+        )
+
+
+def _until_prepared(spec: JobSpec, name: str, problem: Finding) -> Finding:
+    return Finding("note", f"data.{name} is not there yet", problem.seen, f"prepare ({spec.prepare}) makes it")
+
+
+def _readers(spec: JobSpec) -> int:
+    """Number of tasks among which a dataset's rows are divided."""
+    if spec.strategy == "parameter_server":
+        return spec.replicas("worker")
+    return sum(trains(task, spec.strategy) for task in tasks_of(spec))
+
+
+def _batch_findings(spec: JobSpec, name: str, data: DataSpec) -> Iterator[Finding]:
+    if spec.strategy not in ("mirrored", "multi_worker_mirrored"):
+        return
+    workers = _readers(spec)
+    role = spec.role("chief") if spec.replicas("chief") else spec.role("worker")
+    replicas = workers * max(1, int(role.gpus))
+    if data.batch % workers:
+        yield Finding(
+            "error",
+            f"data.{name}.batch, the global batch, cannot be divided among the workers",
+            f"{data.batch} rows, {workers} workers",
+            _nearest_batches(data.batch, replicas),
+        )
+    elif data.batch % replicas:
+        yield Finding(
+            "warning",
+            f"data.{name}.batch, the global batch, cannot be divided evenly among the replicas",
+            f"{data.batch} rows, {replicas} GPUs",
+            _nearest_batches(data.batch, replicas),
+        )
+
+
+def _nearest_batches(batch: int, parts: int) -> str:
+    below = batch // parts * parts
+    return f"use {below} or {below + parts}" if below else f"use {parts}"
+
+
+def _version_findings(spec: JobSpec, nodes: Sequence[Node], facts: Facts) -> Iterator[Finding]:
+    """What is installed here; an error only where this environment is the tasks' own for certain."""
+    other = next((key for key in _OTHER_ENVIRONMENT if spec.runtime_env.get(key)), None)
+    ours = other is None and any(node.id == LOCAL for node in nodes)
+    here = other is None and bool(nodes) and all(node.address in facts.addresses for node in nodes)
+    level: Level = "error" if ours else "warning" if here else "note"
+    tensorflow = facts.versions.get("tensorflow")
+    if tensorflow is None:
+        yield Finding(
+            level,
+            "TensorFlow is not installed here",
+            f"Python {facts.python}",
+            "pip install 'ray-tfcluster[tensorflow]'"
+            if ours
+            else f"runtime_env.{other} must bring it"
+            if other is not None
+            else "the Ray nodes must have it",
+        )
+        return
+    try:
+        keras_of(spec, tf_keras_installed=facts.versions.get("tf-keras") is not None)
+    except PreflightError as error:
+        yield Finding(level, error.happened, error.seen, error.todo)
+    for problem in versions_fit(tensorflow, facts.versions.get("tf-keras"), facts.versions.get("tensorflow-io"), spec):
+        yield Finding(level, problem)
+
+
+def keras_of(spec: JobSpec, *, tf_keras_installed: bool) -> KerasChoice:
+    """The Keras of the job.
+
+    Raises:
+        PreflightError: the spec asks for tf-keras, which is not installed.
+    """
+    return choose_keras(spec.keras, spec.strategy, spec.script is not None, tf_keras_installed)

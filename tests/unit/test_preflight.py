@@ -1,0 +1,251 @@
+"""The world as preflight sees it: real files, real folders, this very machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+from cluster import preflight
+from cluster.placement import LOCAL
+from cluster.plan import DataFacts, make_plan
+from cluster.preflight import gather, local_node
+from cluster.spec import JobSpec, parse
+
+
+def job(**spec: Any) -> JobSpec:
+    return parse({"entrypoint": "train.py:train", **spec})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A job with code and data: `data/` holds 3 files of 4 row groups of 5 rows."""
+    (tmp_path / "train.py").write_text("def train(ctx): ...\n")
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    table = pa.table({"x": pa.array(range(20), pa.float32()), "y": pa.array(range(20), pa.int64())})
+    for name in ("a.parquet", "b.parquet", "deep/c.parquet"):
+        pq.write_table(table, tmp_path / "data" / name, row_group_size=5)
+    (tmp_path / "data" / "_metadata").write_text("not data")
+    (tmp_path / "broken.parquet").write_text("PAR1, but not quite")
+    return tmp_path
+
+
+def data_facts(folder: Path, **data: Any) -> DataFacts:
+    return gather(job(data={"train": data}), folder).data["train"]
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ("data", 3),
+        ("data/", 3),
+        ("data/a.parquet", 1),
+        ("data/*.parquet", 2),
+        ("data/**/*.parquet", 3),
+        (["data/a.parquet", "data/deep"], 2),
+        (["data/a.parquet", "data/*.parquet"], 2),
+    ],
+)
+def test_files_row_groups_and_rows_are_counted(folder: Path, files: Any, count: int) -> None:
+    assert data_facts(folder, files=files) == DataFacts(files=count, row_groups=4 * count, rows=20 * count)
+
+
+def test_paths_may_be_absolute_or_uris(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    spec = job(data={"a": {"files": f"{folder}/data"}, "b": {"files": f"file://{folder}/data/*.parquet"}})
+    assert {name: facts.files for name, facts in gather(spec, elsewhere).data.items()} == {"a": 3, "b": 2}
+
+
+def test_paths_are_relative_to_the_spec_and_not_to_the_process(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    facts = gather(job(data={"train": {"files": "data/*.parquet"}}, storage="runs"), folder)
+    assert facts.code == ()
+    assert facts.data["train"].files == 2
+    assert facts.storage is None
+    monkeypatch.chdir(folder)
+    assert gather(job(data={"train": {"files": "data/*.parquet"}}), Path()).data["train"].files == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"files": "nothing"}, "data.train: "),
+        ({"files": "data/*.csv"}, "data.train: "),
+        ({"files": ["data/a.parquet", "nothing/*.parquet"]}, "data.train: "),
+        ({"files": "broken.parquet"}, "data.train: "),
+        ({"files": "data", "columns": ["z"]}, "data.train: "),
+        ({"files": "data", "columns": ["x"], "label": "z"}, "data.train: "),
+        ({"files": "data", "label": "z"}, "data.train.label is not a column · z · its columns are x, y"),
+        ({"files": "foo://bucket/data"}, "data.train: "),
+    ],
+)
+def test_data_that_cannot_be_read(folder: Path, data: dict[str, Any], sentence: str) -> None:
+    problem = data_facts(folder, **data).problem
+    assert problem is not None
+    assert problem.level == "error"
+    assert str(problem).startswith(sentence)
+    assert problem.seen
+    assert problem.todo
+    assert "\n" not in str(problem)
+
+
+def test_a_label_need_not_be_among_the_columns(folder: Path) -> None:
+    assert data_facts(folder, files="data", columns=["x"], label="y").problem is None
+
+
+def test_many_footers_are_not_read(folder: Path) -> None:
+    many = folder / "many"
+    many.mkdir()
+    for i in range(preflight.MOST_FOOTERS + 1):
+        (many / f"{i}.parquet").write_text("a footer that nobody reads")
+    assert data_facts(folder, files="many") == DataFacts(files=preflight.MOST_FOOTERS + 1)
+
+
+def everything_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("storage", ["runs", "deep/er/runs", "data", "{}/absolute/runs", "file://{}/uri/runs"])
+def test_storage_is_tried_and_left_as_it_was(folder: Path, storage: str) -> None:
+    before = everything_below(folder)
+    assert gather(job(storage=storage.format(folder)), folder).storage is None
+    assert everything_below(folder) == before
+
+
+def test_a_folder_that_others_fill_meanwhile_stays(tmp_path: Path) -> None:
+    (tmp_path / "made" / "used").mkdir(parents=True)
+    (tmp_path / "made" / "used" / "file").write_text("")
+    preflight._remove_empty(fs.LocalFileSystem(), [str(tmp_path / "made" / "used"), str(tmp_path / "made")])
+    assert everything_below(tmp_path) == {"made", "made/used", "made/used/file"}
+
+
+def test_made_folders_are_removed_on_other_file_systems_too() -> None:
+    memory = fs._MockFileSystem()
+    memory.create_dir("old")
+    made = preflight._missing_folders(memory, "old/new/runs")
+    assert made == ["old/new/runs", "old/new"]
+    memory.create_dir("old/new/runs")
+    preflight._remove_empty(memory, made)
+    assert memory.get_file_info("old").type == fs.FileType.Directory
+    assert memory.get_file_info("old/new").type == fs.FileType.NotFound
+
+
+@pytest.mark.parametrize(
+    ("storage", "sentence"),
+    [
+        ("train.py", "the storage cannot be written · train.py · "),
+        ("train.py/runs", "the storage cannot be written · train.py/runs · "),
+        ("/proc/nowhere", "the storage cannot be written · /proc/nowhere · "),
+        ("foo://bucket", "the storage cannot be opened · foo://bucket · "),
+        ("abfs://container/runs", "the storage cannot be opened · abfs://container/runs · "),
+    ],
+)
+def test_storage_that_cannot_be_written(folder: Path, storage: str, sentence: str) -> None:
+    before = everything_below(folder)
+    problem = gather(job(storage=storage), folder).storage
+    assert problem is not None
+    assert problem.level == "error"
+    assert str(problem).startswith(sentence)
+    assert problem.todo
+    assert "\n" not in str(problem)
+    assert everything_below(folder) == before
+
+
+def test_a_silent_file_system_is_not_waited_for() -> None:
+    never = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(FutureTimeout):
+        preflight._within(0.05, never.wait)
+    assert time.monotonic() - started < 5
+    never.set()
+
+
+def test_what_remote_work_returns_or_raises_comes_back() -> None:
+    def fail() -> None:
+        raise OSError("no route")
+
+    assert preflight._within(10, lambda: 3) == 3
+    with pytest.raises(OSError, match="no route"):
+        preflight._within(10, fail)
+
+
+def test_versions_of_this_environment(folder: Path) -> None:
+    facts = gather(job(), folder)
+    assert facts.versions["ray"] == metadata.version("ray")
+    assert set(facts.versions) == {"tensorflow", "keras", "tf-keras", "tensorflow-io", "ray"}
+    assert facts.python == platform.python_version()
+    assert preflight._version(("no-such-distribution", "pyarrow")) == pa.__version__
+    assert preflight._version(("no-such-distribution",)) is None
+
+
+def test_code_is_checked_relative_to_the_spec(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert gather(job(), folder).code == ()
+    (problem,) = gather(job(), tmp_path_factory.mktemp("empty")).code
+    assert problem.happened == "there is no such file"
+
+
+def test_prepared_is_what_the_caller_says(folder: Path) -> None:
+    with_prepare = job(prepare="train.py:train")
+    assert gather(with_prepare, folder).prepared
+    assert not gather(with_prepare, folder, prepared=False).prepared
+    assert gather(job(), folder, prepared=False).prepared  # nothing to prepare
+
+
+def test_no_autoscaler_without_ray(folder: Path) -> None:
+    assert not gather(job(), folder).autoscaling
+
+
+def test_the_local_node() -> None:
+    node = local_node()
+    assert node.id == LOCAL
+    assert node.total["CPU"] == os.cpu_count()
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < node.total["memory"] <= physical
+    assert node.total == node.available
+
+
+def test_this_machine_is_at_its_own_addresses(folder: Path) -> None:
+    assert {"127.0.0.1", "::1"} <= gather(job(), folder).addresses
+
+
+def test_a_job_that_is_all_right_has_no_findings_here(folder: Path) -> None:
+    facts = gather(job(data={"train": {"files": "data", "label": "y"}}, storage="runs"), folder)
+    facts = replace(facts, versions={"tensorflow": "2.17.1"})
+    assert make_plan(job(data={"train": {"files": "data", "label": "y"}}), [local_node()], facts).findings == ()
+
+
+def test_importing_costs_neither_pyarrow_nor_ray_nor_tensorflow() -> None:
+    code = "import sys, cluster.preflight, cluster.plan; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pyarrow", "ray", "tensorflow", "keras", "numpy", "rich"} & set(loaded)
+
+
+def test_looking_costs_neither_ray_nor_tensorflow(folder: Path) -> None:
+    code = (
+        "import sys, time; started = time.process_time()\n"
+        "from pathlib import Path\n"
+        "from cluster.plan import make_plan; from cluster.preflight import gather, local_node\n"
+        "from cluster.spec import parse\n"
+        "spec = parse({'entrypoint': 'train.py:train', 'data': {'train': {'files': 'data'}}})\n"
+        "make_plan(spec, [local_node()], gather(spec, Path(sys.argv[1]))).to_document()\n"
+        "print(time.process_time() - started, *sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    seconds, *loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert not {"ray", "tensorflow", "keras", "train"} & set(loaded)
+    assert float(seconds) < 4  # measured: 0.6, on a machine that did nothing else
