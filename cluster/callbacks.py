@@ -15,13 +15,18 @@ REPORT_SECONDS = 0.5
 
 
 def make_callbacks(context: TaskContext) -> list[Any]:
-    """Checkpoint and restore, progress, and on the leader TensorBoard's scalars."""
-    keras = keras_module(context.keras)
-    base = keras.callbacks.Callback
-    callbacks = [_saving(base)(context), _progress(base)(context)]
-    if context.is_leader:
-        callbacks.append(keras.callbacks.TensorBoard(log_dir=context.tensorboard_dir, write_graph=False))
-    return callbacks
+    """Restore and checkpoint, progress, and on the leader TensorBoard's scalars.
+
+    None of them makes a step wait for its metrics: they have no batch hooks, or hooks that Keras 3 may call from
+    another thread (`async_safe`) and that tf-keras gives its tensors as they are (`_supports_tf_logs`); saving every
+    N steps is the exception.
+    """
+    base = keras_module(context.keras).callbacks.Callback
+    saving = epoch_saving(base)
+    if context.spec.checkpoint.every != "epoch":
+        saving = step_saving(saving)
+    callbacks = [saving(context), progress(base)(context)]
+    return [*callbacks, scalars(base)(context)] if context.is_leader else callbacks
 
 
 def keras_module(major: str) -> Any:
@@ -45,112 +50,157 @@ class _InitialEpoch:
         return max(self._epoch, initial), 0
 
 
-def start_at(model: Any, epoch: int, keras: str) -> None:
-    """Have `model.fit`, which is calling `on_train_begin`, begin with `epoch` (from 0)."""
+def start_at(model: Any, epoch: int | None, keras: str) -> None:
+    """Have `model.fit`, which is calling `on_train_begin`, begin with `epoch` (from 0); None undoes it."""
     if keras == "2":
-        model._training_state = _InitialEpoch(epoch)
+        model._training_state = None if epoch is None else _InitialEpoch(epoch)
     else:
         model._initial_epoch = epoch
 
 
-def _saving(base: Any) -> Any:
-    class CheckpointCallback(base):  # type: ignore[misc]
-        """Restores the newest checkpoint when training begins; saves each epoch, or every N steps."""
-
-        def __init__(self, context: TaskContext) -> None:
-            super().__init__()
-            self._context = context
-            self._every = context.spec.checkpoint.every
-            self._checkpointer: Checkpointer | None = None
-            self._epoch = 0
-            self._since = 0
-
-        def on_train_begin(self, logs: Any = None) -> None:
-            model = self.model
-            self._checkpointer = self._context.checkpointer(model=model, optimizer=_optimizer(model))
-            position = self._checkpointer.restore(self._context.expected_checkpoint)
-            if position is not None:
-                self._context.note(f"restored checkpoint {position.step}: goes on with epoch {position.epoch + 1}")
-                start_at(model, position.epoch, self._context.keras)
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self._epoch, self._since = epoch, 0
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if self._every == "epoch":
-                return
-            done = batch + 1
-            if done // self._every > self._since // self._every:
-                self._save(Position(self._step(), self._epoch, done))
-            self._since = done
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self._save(Position(self._step(), epoch + 1))
-
-        def on_train_end(self, logs: Any = None) -> None:
-            if self._context.keras == "2":
-                self.model._training_state = None
-            else:
-                self.model._initial_epoch = None
-
-        def _step(self) -> int:
-            return int(_optimizer(self.model).iterations.numpy())
-
-        def _save(self, position: Position) -> None:
-            assert self._checkpointer is not None
-            self._checkpointer.save(position)
-
-    return CheckpointCallback
-
-
-def _optimizer(model: Any) -> Any:
+def optimizer_of(model: Any) -> Any:
     """The optimizer that counts steps, within a loss-scaling one."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
-def _progress(base: Any) -> Any:
-    class ProgressCallback(base):  # type: ignore[misc]
-        """Reports steps to the launcher, at most every half second, and each epoch's metrics."""
+def epoch_saving(base: Any) -> Any:
+    """A callback class that restores the newest checkpoint when training begins, and saves after each epoch."""
+
+    class EpochCheckpoint(base):  # type: ignore[misc]
+        def __init__(self, context: TaskContext) -> None:
+            super().__init__()
+            self.context = context
+            self.checkpointer: Checkpointer | None = None
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            model = self.model
+            if self.context.keras == "2" and model.built:
+                # Slots of partitioned variables are restored only where they exist.
+                with model.distribute_strategy.scope():
+                    model.optimizer.build(model.trainable_variables)
+            self.checkpointer = self.context.checkpointer(model=model, optimizer=model.optimizer)
+            position = self.checkpointer.restore(self.context.expected_checkpoint)
+            if position is not None:
+                self.context.note(f"restored checkpoint {position.step}: goes on with epoch {position.epoch + 1}")
+                start_at(model, position.epoch, self.context.keras)
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.context.epoch = epoch
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.save(epoch + 1)
+
+        def on_train_end(self, logs: Any = None) -> None:
+            self.context.epoch = None
+            start_at(self.model, None, self.context.keras)
+
+        def save(self, epoch: int, batch: int = 0) -> None:
+            assert self.checkpointer is not None
+            step = int(optimizer_of(self.model).iterations.numpy())
+            self.checkpointer.save(Position(step, epoch, batch))
+
+    return EpochCheckpoint
+
+
+def step_saving(epoch_checkpoint: Any) -> Any:
+    """The class that also saves every N steps within an epoch."""
+
+    class StepCheckpoint(epoch_checkpoint):  # type: ignore[misc]
+        _supports_tf_logs = True
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            super().on_epoch_begin(epoch, logs)
+            self._saved = 0
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            every = self.context.spec.checkpoint.every
+            if (batch + 1) // every > self._saved // every:
+                self._saved = batch + 1
+                self.save(self.context.epoch, batch + 1)
+
+    return StepCheckpoint
+
+
+def progress(base: Any) -> Any:
+    """A callback class that reports steps to the launcher, at most every half second, and each epoch's metrics."""
+
+    class Progress(base):  # type: ignore[misc]
+        async_safe = True
+        _supports_tf_logs = True
 
         def __init__(self, context: TaskContext) -> None:
             super().__init__()
             self._context = context
             self._sent = 0.0
-            self._start = 0
-            self._epoch = 0
+            self._before = self._step = self._epoch = 0
 
         def on_train_begin(self, logs: Any = None) -> None:
-            self._start = int(_optimizer(self.model).iterations.numpy())
+            self._step = int(optimizer_of(self.model).iterations.numpy())
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self._epoch = epoch
-            self._before = self._start
+            self._epoch, self._before = epoch, self._step
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            self._start = self._before + batch + 1
-            self._report(logs)
+            self._step = max(self._step, self._before + batch + 1)
+            if time.monotonic() - self._sent >= REPORT_SECONDS:
+                self._report(logs)
 
         def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-            self._report({})
+            if time.monotonic() - self._sent >= REPORT_SECONDS:
+                self._report(None)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self._sent = 0.0
             self._report(logs, epoch_done=True)
 
         def _report(self, logs: Any, *, epoch_done: bool = False) -> None:
-            now = time.monotonic()
-            if now - self._sent < REPORT_SECONDS:
-                return
-            self._sent = now
-            metrics = {name: float(value) for name, value in (logs or {}).items()} if self._context.is_leader else {}
+            self._sent = time.monotonic()
             params = self.params or {}
             self._context.send_step(
-                self._start,
-                metrics,
+                self._step,
+                plain_metrics(logs) if self._context.is_leader else {},
                 epoch=self._epoch + 1,
                 epochs=params.get("epochs"),
                 steps=params.get("steps"),
                 epoch_done=epoch_done,
             )
 
-    return ProgressCallback
+    return Progress
+
+
+def plain_metrics(logs: Any) -> dict[str, float]:
+    """Those of Keras' logs that are numbers here already; a parameter server's remote values are left there."""
+    found = {}
+    for name, value in (logs or {}).items():
+        if not hasattr(value, "fetch"):
+            found[name] = float(value)
+    return found
+
+
+def scalars(base: Any) -> Any:
+    """A callback class that writes each epoch's metrics for TensorBoard, under the names Keras' own uses."""
+
+    class Scalars(base):  # type: ignore[misc]
+        def __init__(self, context: TaskContext) -> None:
+            super().__init__()
+            self._context = context
+            self._writers: dict[str, Any] = {}
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            import tensorflow as tf
+
+            for name, value in plain_metrics(logs).items():
+                with self._writer("validation" if name.startswith("val_") else "train").as_default():
+                    tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", value, step=epoch)
+
+        def on_train_end(self, logs: Any = None) -> None:
+            for writer in self._writers.values():
+                writer.close()
+
+        def _writer(self, name: str) -> Any:
+            import tensorflow as tf
+
+            if name not in self._writers:
+                self._writers[name] = tf.summary.create_file_writer(f"{self._context.tensorboard_dir}/{name}")
+            return self._writers[name]
+
+    return Scalars

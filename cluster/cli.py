@@ -6,12 +6,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.errors import TfClusterError
+from cluster.errors import PreflightError, TfClusterError
 
 if TYPE_CHECKING:
     from cluster.launcher import Result
@@ -78,27 +79,33 @@ def run(
 
 
 def _show_result(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from cluster.units import format_duration
 
-    table = Table(show_header=False, box=None, pad_edge=False)
     restarts = f" · {result.attempts} attempts" if result.attempts > 1 else ""
-    table.add_row("status", f"{result.status} in {format_duration(result.seconds)} · {result.steps} steps{restarts}")
+    rows = [("status", f"{result.status} in {format_duration(result.seconds)} · {result.steps} steps{restarts}")]
     if result.metrics:
-        table.add_row("metrics", " · ".join(f"{name} {value:.5g}" for name, value in result.metrics.items()))
+        rows.append(("metrics", metrics_text(result.metrics)))
     if isinstance(result.value, dict):
-        table.add_row("returned", json.dumps(result.value))
-    table.add_row("run directory", result.run_dir)
+        rows.append(("returned", json.dumps(result.value)))
+    rows.append(("run directory", result.run_dir))
     for name in ("checkpoints", "tensorboard", "export", "logs"):
         folder = Path(result.run_dir, name)
         if "://" in result.run_dir or (folder.is_dir() and any(folder.iterdir())):
-            table.add_row(f"  {name}", f"{result.run_dir}/{name}")
-    table.add_row("next", f"tfcluster logs {result.run_dir}")
-    console = Console(soft_wrap=True)
-    console.print()
-    console.print(table, highlight=False)
+            rows.append((f"  {name}", f"{result.run_dir}/{name}"))
+    _print_rows([*rows, ("next", f"tfcluster logs {result.run_dir}")])
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """`loss 0.25 · mae 0.1`."""
+    return " · ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    """Names and values in two columns; values are not cut, so that paths can be copied."""
+    width = max(len(name) for name, _ in rows)
+    typer.echo("")
+    for name, value in rows:
+        typer.echo(f"{name:<{width}}  {value}")
 
 
 @app.command()
@@ -112,18 +119,20 @@ def plan(
     from cluster.spec import load
 
     job = load(spec)
-    nodes = [local_node()]
     if os.environ.get("RAY_ADDRESS"):
         from cluster.connection import connect
 
         with connect(job):
-            nodes = nodes_from_ray()
-    made = make_plan(job, nodes, gather(job, spec.resolve().parent))
+            nodes, facts = nodes_from_ray(), gather(job, spec.resolve().parent, prepared=False)
+    else:
+        nodes, facts = [local_node()], gather(job, spec.resolve().parent, prepared=False)
+    made = make_plan(job, nodes, facts)
     if as_json:
         typer.echo(json.dumps(made.to_document(), indent=2))
     else:
         _show_plan(made, spec)
-    made.raise_for_errors()
+    if made.errors:
+        raise SystemExit(PreflightError.exit_code)
 
 
 def _show_plan(made: Plan, spec: Path) -> None:
@@ -221,21 +230,13 @@ def _run_document(run: Run) -> dict[str, Any]:
 
 
 def _show_run(run: Run) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("run", run.uri)
-    table.add_row("status", run.status)
-    table.add_row("attempt", str(run.attempt))
-    table.add_row("step", str(run.step))
+    rows = [("run", run.uri), ("status", run.status), ("attempt", str(run.attempt)), ("step", str(run.step))]
     if run.metrics:
-        table.add_row("metrics", " · ".join(f"{name} {value:.5g}" for name, value in run.metrics.items()))
-    table.add_row("tasks", " · ".join(f"{name} {state}" for name, state in run.tasks.items()))
+        rows.append(("metrics", metrics_text(run.metrics)))
+    rows.append(("tasks", " · ".join(f"{name} {state}" for name, state in run.tasks.items())))
     if run.result.get("error"):
-        table.add_row("error", str(run.result["error"]).strip())
-    table.add_row("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {run.uri}")
-    Console(soft_wrap=True).print(table, highlight=False)
+        rows.append(("error", str(run.result["error"]).strip()))
+    _print_rows([*rows, ("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {run.uri}")])
 
 
 @app.command()

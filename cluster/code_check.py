@@ -16,7 +16,7 @@ from cluster.findings import Finding
 from cluster.spec import JobSpec
 
 #: A name whose definition cannot be told from the text: imported, assigned, decorated, or inside a star import.
-_Opaque = object()
+_OPAQUE = object()
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -154,32 +154,32 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _definition(module: ast.Module, names: list[str]) -> object | None:
-    """What `names` (`function`, or `Class.method`) stands for: a function's node, `_Opaque`, or None if undefined."""
+    """What `names` (`function`, or `Class.method`) stands for: a function's node, `_OPAQUE`, or None if undefined."""
     body: Sequence[ast.stmt] = module.body
     found: object | None = None
     for depth, name in enumerate(names):
         found = dict(_names(body)).get(name) or dict(_names(body)).get("*")
         if not isinstance(found, ast.ClassDef):
-            return found if found is None or depth == len(names) - 1 else _Opaque
+            return found if found is None or depth == len(names) - 1 else _OPAQUE
         body = found.body
-    return _Opaque  # a class: called, it takes what its metaclass and __init__ say
+    return _OPAQUE  # a class: called, it takes what its metaclass and __init__ say
 
 
 def _names(body: Sequence[ast.stmt]) -> Iterator[tuple[str, object]]:
     """The names that `body` binds, the last one winning, in `if`, `try`, `with` and loops too."""
     for node in body:
         if isinstance(node, _FUNCTIONS):
-            yield node.name, _Opaque if node.decorator_list else node
+            yield node.name, _OPAQUE if node.decorator_list else node
         elif isinstance(node, ast.ClassDef):
             yield node.name, node
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
-                yield alias.asname or alias.name.split(".")[0], _Opaque
+                yield alias.asname or alias.name.split(".")[0], _OPAQUE
         else:
-            yield from ((name, _Opaque) for name in _assigned(node))
+            yield from ((name, _OPAQUE) for name in _assigned(node))
             yield from _names(_inner(node))
     if any(isinstance(node, _FUNCTIONS) and node.name == "__getattr__" for node in body):
-        yield "*", _Opaque
+        yield "*", _OPAQUE
 
 
 def _assigned(node: ast.stmt) -> Iterator[str]:

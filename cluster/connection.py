@@ -70,14 +70,14 @@ def _start(spec: JobSpec) -> None:
     import ray
 
     asked = sum(spec.role(task.role).cpus for task in tasks_of(spec))
-    settings: dict[str, Any] = dict(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, int(asked + 0.999)),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _node_ip_address="127.0.0.1",
-    )
+    settings: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": max(os.cpu_count() or 1, int(asked + 0.999)),
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+        "_node_ip_address": "127.0.0.1",
+    }
     try:
         ray.init(**settings)
     except Exception as first:  # Ray gives its node 30 s, which a busy machine may miss once

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
@@ -12,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from cluster.events import Event
+from cluster.locations import shown
 from cluster.plan import Plan
 from cluster.tasks import Task, leader_of
 from cluster.units import format_duration
@@ -27,7 +30,7 @@ def sentence(event: Event) -> str:
     data, task = event.data, event.task
     match event.kind:
         case "run_started":
-            return f"run directory: {data['run_dir']}"
+            return f"run directory: {shown(data['run_dir'])}"
         case "attempt_started":
             return f"attempt {event.attempt}: placing tasks" if event.attempt > 1 else "placing tasks"
         case "placed":
@@ -42,6 +45,8 @@ def sentence(event: Event) -> str:
             return f"checkpoint {data['step']} evaluated{_metrics(data.get('metrics', {}))}"
         case "lost":
             return f"{task} lost: {data.get('reason')}"
+        case "failed" if data.get("peer"):
+            return f"{task} lost the connection to another task: {data.get('type')}: {data.get('message')}"
         case "failed":
             return f"{task} failed: {data.get('type')}: {data.get('message')}"
         case "hang":
@@ -67,19 +72,18 @@ def _metrics(metrics: dict[str, float]) -> str:
 
 @dataclass
 class Rate:
-    """Steps a second between the last two looks."""
+    """Steps a second between the last two looks; the first look, and the first after a restart, only begin."""
 
-    step: int = 0
-    at: float = field(default_factory=time.monotonic)
+    step: int | None = None
+    at: float = 0.0
     value: float = 0.0
 
-    def update(self, step: int) -> None:
-        """Take the newest step of the leader."""
-        now = time.monotonic()
-        if step > self.step and now > self.at:
+    def update(self, step: int, now: float) -> None:
+        """Take the newest step of the leader, seen at `now` (seconds of a monotonic clock)."""
+        if self.step is None or step < self.step:
+            self.step, self.at, self.value = step, now, 0.0
+        elif step > self.step and now > self.at:
             self.value = (step - self.step) / (now - self.at)
-            self.step, self.at = step, now
-        elif step < self.step:
             self.step, self.at = step, now
 
 
@@ -88,7 +92,7 @@ class PlainConsole:
 
     def __init__(self, stream: TextIO, *, logs: bool = True) -> None:
         self._stream, self._logs = stream, logs
-        self._shown = 0.0
+        self._shown = -math.inf
         self._rate = Rate()
         self._leader: Task | None = None
 
@@ -109,19 +113,27 @@ class PlainConsole:
     def log(self, task: Task, text: str) -> None:
         """Write a task's lines, each with its name."""
         if self._logs:
-            self._stream.writelines(f"[{task}] {line}\n" for line in text.split("\n"))
-            self._stream.flush()
+            self._write("".join(f"[{task}] {line}\n" for line in text.split("\n")))
 
     def _progress(self, event: Event) -> None:
         now = time.monotonic()
         if now - self._shown < LINE_SECONDS and not event.data.get("epoch_done"):
             return
         self._shown = now
-        self._rate.update(int(event.data["step"]))
+        self._rate.update(int(event.data["step"]), now)
         self._line(progress_text(event, self._rate.value))
 
     def _line(self, text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=self._stream, flush=True)
+        self._write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(printable(text, getattr(self._stream, "encoding", None)))
+        self._stream.flush()
+
+
+def printable(text: str, encoding: str | None) -> str:
+    """`text` with `?` for what `encoding` cannot write: a task's odd line must not end the run."""
+    return text.encode(encoding or "utf-8", "replace").decode(encoding or "utf-8")
 
 
 def progress_text(event: Event, rate: float) -> str:
@@ -139,7 +151,11 @@ class LiveConsole:
     def __init__(self, console: RichConsole, *, logs: bool = True) -> None:
         self._console, self._logs = console, logs
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=console,
         )
         self._row: Any = None
         self._rate = Rate()
@@ -149,13 +165,13 @@ class LiveConsole:
         """Say what is about to run; the bar appears with the first step."""
         self._leader = leader_of(tuple(task.task for task in plan.tasks))
         for line in summary(plan):
-            self._console.print(escape(line), highlight=False)
+            self._print("", line)
 
     def event(self, event: Event) -> None:
         """Print the event's sentence; move the bar."""
         text = sentence(event)
         if text:
-            self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(text)}", highlight=False)
+            self._print(f"[dim]{time.strftime('%H:%M:%S')}[/] ", text)
         if event.kind == "step" and event.task == self._leader:
             self._move(event)
         if event.kind in ("run_ended", "interrupted", "restarting"):
@@ -164,16 +180,21 @@ class LiveConsole:
     def log(self, task: Task, text: str) -> None:
         """Print a task's lines, each with its coloured name."""
         if self._logs:
-            style = ROLE_STYLE[task.role]
             for line in text.split("\n"):
-                self._console.print(f"[{style}]{task}[/] {escape(line)}", highlight=False, soft_wrap=True)
+                self._print(f"[{ROLE_STYLE[task.role]}]{task}[/] ", line)
+
+    def _print(self, before: str, text: str) -> None:
+        """Print `text` as it is, after the markup `before`."""
+        plain = escape(printable(text, self._console.encoding))
+        self._console.print(before + plain, highlight=False, emoji=False, soft_wrap=True)
 
     def _move(self, event: Event) -> None:
         if self._row is None:
+            atexit.register(self._hide)  # a run that breaks off would leave the terminal without its cursor
             self._bar.start()
             self._row = self._bar.add_task("", total=None)
         data = event.data
-        self._rate.update(int(data["step"]))
+        self._rate.update(int(data["step"]), time.monotonic())
         total = data["steps"] * data["epochs"] if data.get("steps") and data.get("epochs") else None
         self._bar.update(
             self._row, description=progress_text(event, self._rate.value), completed=data["step"], total=total
@@ -181,15 +202,14 @@ class LiveConsole:
 
     def _hide(self) -> None:
         if self._row is not None:
+            atexit.unregister(self._hide)
             self._bar.stop()
             self._bar.remove_task(self._row)
             self._row = None
 
 
 def make_console(*, logs: bool = True) -> PlainConsole | LiveConsole:
-    """Live where a person watches a terminal or notebook, plain lines elsewhere (rich decides, as NO_COLOR,
-    TERM and TTY_COMPATIBLE say).
-    """
+    """Live where a person watches a terminal or notebook, plain lines elsewhere; rich decides which it is."""
     rich = RichConsole()
     return LiveConsole(rich, logs=logs) if rich.is_terminal or rich.is_jupyter else PlainConsole(sys.stdout, logs=logs)
 
@@ -214,4 +234,4 @@ def summary(plan: Plan) -> list[str]:
         counts[task.task.role] = counts.get(task.task.role, 0) + 1
     tasks = ", ".join(f"{count} {role}" for role, count in counts.items())
     lines = [f"{plan.spec.name}: strategy {plan.spec.strategy} · {tasks}", plan.keras.reason]
-    return lines + [f"{f.level}: {f.happened} · {f.seen} · {f.todo}" for f in plan.findings]
+    return lines + [f"{finding.level}: {finding}" for finding in plan.findings]

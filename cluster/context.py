@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from cluster.channel import Channel
 from cluster.checkpoints import PREFIX, Checkpointer, Position
 from cluster.errors import SpecError
 from cluster.launch import Launch
+from cluster.per_worker import respect_per_worker_batches
 from cluster.spec import DataSpec, JobSpec
 from cluster.storage import RunDirectory, download_folder, upload_folder
 
@@ -28,6 +30,7 @@ class TaskContext:
     Attributes:
         strategy: the `tf.distribute` strategy of the spec; with `custom`, None: the function makes its own.
         coordinator: a `tf.distribute.coordinator.ClusterCoordinator` under parameter_server, else None.
+        epoch: the epoch that `fit` is in, from 0, while the callbacks know one.
     """
 
     _launch: Launch
@@ -36,6 +39,7 @@ class TaskContext:
     _storage: RunDirectory
     strategy: Any
     coordinator: Any = None
+    epoch: int | None = None
     _unsent: dict[str, Any] | None = None
     _sent_at: float = field(default=0.0)
 
@@ -131,6 +135,63 @@ class TaskContext:
             known = ", ".join(self.spec.data) or "none"
             raise SpecError(f"the spec has no dataset {name!r}", f"known: {known}", f"add data.{name}")
         return self.spec.data[name]
+
+    def dataset(self, name: str, *, shard: bool = True) -> Any:
+        """A dataset of the spec as a `tf.data.Dataset` of batches: `{column: [rows]}`, or with a label a pair.
+
+        With `shard`, this task's share of the rows, each row on exactly one task and the same number of batches on
+        each, one batch a replica and step: `batch / replicas` rows. Under parameter_server the share of whichever
+        worker iterates it, without end, `batch` rows a step: for `coordinator.create_per_worker_dataset`.
+
+        Args:
+            name: of the dataset in the spec's `data`.
+            shard: False reads all rows here, `batch` at a time.
+
+        Raises:
+            SpecError: no such dataset, or its batch cannot be divided over the replicas.
+            DataError: the files cannot be read as one table.
+        """
+        from pipelines.dataset import parquet_dataset
+
+        data = self.data(name)
+        served = shard and self.coordinator is not None
+        shards = self.worker_count if shard and self.role != "evaluator" else 1
+        if served:
+            shards = self.spec.replicas("worker")
+        return parquet_dataset(
+            data.patterns,
+            batch=self._replica_batch(name) if shards > 1 and not served else data.batch,
+            label=data.label,
+            columns=data.columns,
+            shuffle=data.shuffle,
+            seed=data.seed,
+            shard_count=shards,
+            shard_index=None if served else self.shard if shards > 1 else 0,
+            epoch=0 if served else Epochs(self),
+            repeat=served,
+        )
+
+    def _replica_batch(self, name: str) -> int:
+        """Rows of one replica in one step."""
+        data = self.data(name)
+        replicas = self.strategy.num_replicas_in_sync if self.strategy is not None else self.worker_count
+        if data.batch % replicas:
+            raise SpecError(
+                "a global batch cannot be divided over the replicas",
+                f"data.{name}.batch {data.batch} over {replicas} replicas",
+                f"make it a multiple of {replicas}",
+            )
+        return data.batch // replicas
+
+    def dataset_creator(self, name: str) -> Any:
+        """A dataset of the spec for tf-keras' `fit` on parameter servers; `fit` needs `steps_per_epoch` with it.
+
+        Raises:
+            SpecError: no such dataset.
+        """
+        from cluster.parameter_server import dataset_creator
+
+        return dataset_creator(lambda _: self.dataset(name))
 
     # Reports
 
@@ -229,12 +290,44 @@ class TaskContext:
             upload_folder(self._folder("tensorboard"), remote)
 
 
+def _seed_alike(launch: Launch) -> None:
+    """Give every task the same random state.
+
+    Keras shuffles arrays on each worker before it takes the worker's share: other orders would skip some rows and
+    repeat others.
+    """
+    from cluster.callbacks import keras_module
+
+    seed = zlib.crc32(f"{launch.run_dir} {launch.attempt}".encode())
+    keras_module(launch.keras).utils.set_random_seed(seed)
+
+
+class Epochs:
+    """Which epoch a dataset that is about to be iterated is in.
+
+    Keras' callbacks say it (Keras also begins iterations that it does not finish); without them each iteration is the
+    next epoch.
+    """
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+        self._begun = -1
+
+    def __call__(self) -> int:
+        """The epoch, from 0."""
+        self._begun += 1
+        return self._begun if self._context.epoch is None else self._context.epoch
+
+
 def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:
     """Settle precision and strategy, which waits for the other tasks, and make the context."""
     spec = launch.spec
     strategies.apply_log_level(spec.log_level)
     strategies.apply_precision(spec.precision, launch.keras)
     strategies.repair_multi_worker_reduce()
+    respect_per_worker_batches()
+    if spec.strategy == "multi_worker_mirrored":
+        _seed_alike(launch)
     evaluates = launch.task.role == "evaluator"
     name = "none" if evaluates else spec.strategy
     strategy = None if name == "custom" else strategies.make_strategy(name, spec.partition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from cluster.locations import join
 from cluster.spec import JobSpec
 from cluster.tasks import Task
 from cluster.tf_config import make_tf_config
@@ -46,9 +47,9 @@ def task_environment(
         "TFCLUSTER_INDEX": str(task.index),
         "TFCLUSTER_ATTEMPT": str(attempt),
         "TFCLUSTER_RUN_DIR": run_dir,
-        "TFCLUSTER_CHECKPOINT_DIR": f"{run_dir}/checkpoints",
-        "TFCLUSTER_TENSORBOARD_DIR": f"{run_dir}/tensorboard",
-        "TFCLUSTER_EXPORT_DIR": f"{run_dir}/export",
+        "TFCLUSTER_CHECKPOINT_DIR": join(run_dir, "checkpoints"),
+        "TFCLUSTER_TENSORBOARD_DIR": join(run_dir, "tensorboard"),
+        "TFCLUSTER_EXPORT_DIR": join(run_dir, "export"),
     }
     if spec.replicas("ps"):
         env["GRPC_FAIL_FAST"] = "use_caller"

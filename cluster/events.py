@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,8 +54,7 @@ class Event:
         document: dict[str, Any] = {"at": round(self.at, 3), "kind": self.kind, "attempt": self.attempt}
         if self.task is not None:
             document["role"], document["index"] = self.task
-        document.update(self.data)
-        return json.dumps(document, default=str) + "\n"
+        return to_json({**document, **self.data, **document}) + "\n"  # no data hides when, what and whose it is
 
     @classmethod
     def from_line(cls, line: str) -> Event:
@@ -65,9 +65,27 @@ class Event:
         """
         document = json.loads(line)
         try:
+            document = dict(document)
             role = document.pop("role", None)
             task = None if role is None else Task(cast(RoleName, role), document.pop("index"))
             at, kind, attempt = document.pop("at"), document.pop("kind"), document.pop("attempt")
-        except (KeyError, AttributeError) as error:
-            raise ValueError(f"not an event: {line[:80]!r}") from error
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"not an event: {line[:80]!r}") from None
         return cls(kind, attempt, task, document, at)
+
+
+def to_json(document: object, indent: int | None = None) -> str:
+    """`document` as JSON that every reader takes; a loss may be NaN, for which JSON has no number.
+
+    Such a number is written as text, `"NaN"`, `"Infinity"` or `"-Infinity"`, which `float` reads. What JSON cannot
+    hold at all is written as text too.
+    """
+    return json.dumps(_finite(document), indent=indent, default=str, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cluster.events import Event
+from cluster.events import Event, to_json
 from cluster.plan import Plan
 from cluster.storage import RunDirectory
 from cluster.tasks import Task
@@ -50,7 +49,7 @@ class Recorder:
         folder = f"failures/{attempt}"
         self.directory.write(f"{folder}/reason.txt", reason + "\n")
         self.directory.write(f"{folder}/job.yaml", spec_text(self.plan))
-        self.directory.write(f"{folder}/plan.json", json.dumps(self.plan.to_document(), indent=2) + "\n")
+        self.directory.write(f"{folder}/plan.json", to_json(self.plan.to_document(), indent=2) + "\n")
         self.directory.write(f"{folder}/events.jsonl", "".join(self.events))
         for task, lines in self.tails.items():
             self.directory.write(f"{folder}/{task}.log", "\n".join(lines) + "\n")
@@ -60,7 +59,7 @@ class Recorder:
 
     def result(self, document: Mapping[str, Any]) -> None:
         """Write `result.json`, whole or not at all, and bring everything to the storage."""
-        self.directory.write("result.json", json.dumps(document, indent=2, default=str) + "\n")
+        self.directory.write("result.json", to_json(document, indent=2) + "\n")
         self.directory.close()
 
 

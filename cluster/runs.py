@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import RunNotFoundError
+from cluster.errors import RunNotFoundError, StorageError, TfClusterError
 from cluster.events import Event
+from cluster.locations import join, shown
 from cluster.storage import open_filesystem, read_text
 
 
@@ -22,7 +26,9 @@ class Run:
         uri: the run directory.
         status: running, lost (its launcher is gone without a result), succeeded, failed or interrupted.
         tasks: state of each task: starting, running, finished, failed or lost.
-        about: pid, hostname, job_id of the launcher.
+        step: the highest that a task reported.
+        metrics: the newest value of each.
+        about: pid, pid_started, hostname, job_id of the launcher.
         result: `result.json`, or {} before the end.
         last: the newest event.
     """
@@ -56,18 +62,39 @@ def find_run(name: str, storage: str = "./runs") -> str:
     """
     if "://" in name or Path(name, "events.jsonl").is_file():
         return name
-    base = Path(storage)
-    known = sorted((p.parent for p in base.glob("*/events.jsonl")), key=lambda p: p.stat().st_mtime)
+    known = run_names(storage)
     if name == "latest" and known:
-        return str(known[-1])
-    matches = [p for p in known if p.name.startswith(name)]
+        return join(storage, known[-1])
+    matches = [n for n in known if n == name] or [n for n in known if n.startswith(name)]
     if len(matches) == 1:
-        return str(matches[0])
-    seen = f"{len(matches)} runs begin with {name!r}" if matches else f"{name!r} in {base.resolve()}"
-    newest = ", ".join(p.name for p in known[-3:]) or "none"
+        return join(storage, matches[0])
+    where = shown(storage) if "://" in storage else Path(storage).resolve()
+    seen = f"{len(matches)} runs begin with {name!r}" if matches else f"{name!r} in {where}"
+    newest = ", ".join((matches or known)[-3:]) or "none"
     raise RunNotFoundError(
         "no such run", seen, f"give a run directory, or --address for a submitted job; here: {newest}"
     )
+
+
+def run_names(storage: str) -> list[str]:
+    """Names of the run directories in `storage`, in the order in which they began.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    from pyarrow import fs
+
+    filesystem, base = open_filesystem(storage)
+    try:
+        found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
+        folders = [info for info in found if info.type == fs.FileType.Directory]
+        events = filesystem.get_file_info([f"{folder.path}/events.jsonl" for folder in folders])
+        specs = filesystem.get_file_info([f"{folder.path}/job.yaml" for folder in folders])  # written once, at first
+    except OSError as error:
+        raise StorageError("the storage cannot be listed", shown(storage), str(error).splitlines()[0]) from None
+    runs = zip(folders, events, specs, strict=True)
+    began = [(spec.mtime_ns or 0, folder.base_name) for folder, event, spec in runs if event.type == fs.FileType.File]
+    return [name for _, name in sorted(began)]
 
 
 def read_run(uri: str) -> Run:
@@ -78,10 +105,16 @@ def read_run(uri: str) -> Run:
     """
     text = read_text(uri, "events.jsonl")
     if text is None:
-        raise RunNotFoundError("not a run directory", uri, "it has no events.jsonl")
-    events = [Event.from_line(line) for line in text.splitlines() if line.endswith("}")]
+        raise RunNotFoundError("not a run directory", shown(uri), "it has no events.jsonl")
     result = json.loads(read_text(uri, "result.json") or "{}")
-    return summarise(uri, events, result)
+    return summarise(uri, list(_events(text)), result)
+
+
+def _events(text: str) -> Iterator[Event]:
+    """The whole lines of `text`: the last may still be being written, and a full disk may have cut one."""
+    for line in text.split("\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            yield Event.from_line(line)
 
 
 def summarise(uri: str, events: list[Event], result: dict[str, Any]) -> Run:
@@ -97,8 +130,8 @@ def summarise(uri: str, events: list[Event], result: dict[str, Any]) -> Run:
             attempt, tasks = event.attempt, {}
         if event.task is not None and event.kind in _STATES:
             tasks[str(event.task)] = _STATES[event.kind]
-        if event.kind in ("step", "evaluated") and event.data.get("metrics"):
-            metrics.update(event.data["metrics"])
+        if event.kind in ("step", "evaluated"):
+            metrics.update({name: float(value) for name, value in event.data.get("metrics", {}).items()})
             step = max(step, int(event.data["step"]))
     status = str(result.get("status") or ("running" if launcher_alive(about) else "lost"))
     return Run(uri, status, attempt, step, tasks, metrics, about, result, events[-1] if events else None)
@@ -108,18 +141,30 @@ def launcher_alive(about: dict[str, Any]) -> bool:
     """Whether the launcher still runs; on another machine that cannot be seen, and is believed."""
     if about.get("hostname") != os.uname().nodename:
         return True
+    started = started_at(about.get("pid", 0))
+    return bool(started) and about.get("pid_started", started) == started
+
+
+def started_at(pid: int) -> str:
+    """When process `pid` began, as `BOOT-TICKS`, or '' when it has ended.
+
+    Together with its number this names a process for good: numbers are given again. Source: proc(5), stat.
+    """
     try:
-        command = Path(f"/proc/{about['pid']}/cmdline").read_bytes()
-    except (OSError, KeyError):
-        return False
-    return bool(command)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    state, ticks = fields[0], fields[19]
+    return "" if state in "ZX" else f"{boot}-{ticks}"
 
 
 def stop(run: Run, patience: float = 60.0) -> bool:
     """Ask the launcher of `run` to end in order, and wait for it; False when it had ended before.
 
     Raises:
-        RunNotFoundError: its launcher runs on another machine.
+        RunNotFoundError: its launcher runs on another machine, or belongs to another user.
+        TfClusterError: it did not end within `patience` seconds.
     """
     if run.status != "running":
         return False
@@ -130,21 +175,34 @@ def stop(run: Run, patience: float = 60.0) -> bool:
     pid = int(run.about["pid"])
     try:
         watched = os.pidfd_open(pid)
-        signal.pidfd_send_signal(watched, signal.SIGTERM)
     except ProcessLookupError:
         return False
     try:
-        import select
-
-        return bool(select.select([watched], [], [], patience)[0])
+        return launcher_alive(run.about) and _end(watched, pid, patience)
     finally:
         os.close(watched)
+
+
+def _end(watched: int, pid: int, patience: float) -> bool:
+    try:
+        signal.pidfd_send_signal(watched, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise RunNotFoundError(
+            "the launcher belongs to another user", f"process {pid}", "stop it as that user"
+        ) from None
+    if not select.select([watched], [], [], patience)[0]:
+        raise TfClusterError(
+            "the launcher did not end in time", f"process {pid} after {patience:g} s", f"wait, or kill -9 {pid}"
+        )
+    return True
 
 
 def log_names(uri: str) -> list[str]:
     """Names of the tasks that have a log, such as `worker-0`."""
     from pyarrow import fs
 
-    filesystem, base = open_filesystem(uri)
-    found = filesystem.get_file_info(fs.FileSelector(f"{base}/logs", allow_not_found=True))
+    filesystem, base = open_filesystem(join(uri, "logs"))
+    found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
     return sorted(info.base_name.removesuffix(".log") for info in found if info.base_name.endswith(".log"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -9,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import StorageError
+from cluster.locations import shown
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 #: What a run directory holds, see docs/run-directory.md.
 FOLDERS = ("logs", "checkpoints", "tensorboard", "export", "failures")
+#: File systems, by pyarrow's names, on which a file appears when it is complete.
+_OBJECT_STORES = ("s3", "gcs", "abfs")
+
+#: Files that were copied, by name, with their size and time of change then.
+Stamps = dict[str, tuple[int, int]]
 
 
 def resolve(storage: str, directory: str) -> str:
@@ -34,8 +41,8 @@ def open_filesystem(uri: str) -> tuple[FileSystem, str]:
         return fs.LocalFileSystem(), uri
     try:
         found: tuple[FileSystem, str] = fs.FileSystem.from_uri(uri)
-    except (OSError, ValueError) as error:
-        raise StorageError("the storage cannot be opened", uri, str(error).splitlines()[0]) from None
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise StorageError("the storage cannot be opened", shown(uri), shown(_first_line(error))) from None
     return found
 
 
@@ -55,7 +62,7 @@ class RunDirectory:
             self.local = Path(self._path)
         else:
             self.local = spool or Path(tempfile.mkdtemp(prefix="tfcluster-run-"))
-        self._uploaded: dict[str, tuple[int, int]] = {}
+        self._uploaded: Stamps = {}
 
     def create(self) -> None:
         """Make the folders.
@@ -67,86 +74,157 @@ class RunDirectory:
             for folder in FOLDERS:
                 (self.local / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError("the run directory cannot be made", self.uri, error.strerror or str(error)) from None
+            raise StorageError("the run directory cannot be made", shown(self.uri), _first_line(error)) from None
 
     def append(self, name: str, text: str) -> None:
-        """Add `text` to the file `name`."""
+        """Add `text` to the file `name`.
+
+        Raises:
+            StorageError: not writable, or full.
+        """
         path = self.local / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "ab") as file:
+                file.write(_bytes(text))
+        except OSError as error:
+            raise _unwritable(path, error) from None
 
     def write(self, name: str, text: str) -> None:
-        """Write the file `name` whole or not at all."""
+        """Write the file `name` whole or not at all.
+
+        Raises:
+            StorageError: not writable, or full; the file is as it was.
+        """
         path = self.local / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(_bytes(text))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise _unwritable(path, error) from None
 
     def upload(self) -> None:
-        """Copy what changed since the last upload to remote storage; nothing to do on a local one."""
-        if self.is_local:
-            return
-        for path in sorted(p for p in self.local.rglob("*") if p.is_file() and not p.name.startswith(".")):
-            name = path.relative_to(self.local).as_posix()
-            seen = path.stat()
-            stamp = (seen.st_size, seen.st_mtime_ns)
-            if self._uploaded.get(name) != stamp:
-                copy_up(path, self._filesystem, f"{self._path}/{name}")
-                self._uploaded[name] = stamp
+        """Copy what changed since the last upload to remote storage; nothing to do on a local one.
+
+        Raises:
+            StorageError: the storage refuses; the next upload tries again.
+        """
+        if not self.is_local:
+            _copy_changed(self.local, self._filesystem, self._path, self._uploaded)
 
     def close(self) -> None:
-        """Upload the rest and remove the local copy of a remote run."""
-        self.upload()
+        """Upload the rest and remove the local copy of a remote run.
+
+        Raises:
+            StorageError: the storage refuses; the local copy stays.
+        """
+        try:
+            self.upload()
+        except StorageError as error:
+            raise StorageError(error.happened, error.seen, f"the run's files are still in {self.local}") from None
         if not self.is_local:
             shutil.rmtree(self.local, ignore_errors=True)
 
 
-def copy_up(path: Path, filesystem: FileSystem, target: str) -> None:
-    """Copy the local file `path` to `target`.
+def upload_folder(folder: Path, uri: str, uploaded: Stamps | None = None) -> None:
+    """Copy the files below the local `folder` to `uri`, in the order of their names; each appears whole.
+
+    Args:
+        folder: a folder that is not being written to.
+        uri: where to.
+        uploaded: what need not be copied again; is brought up to date.
 
     Raises:
         StorageError: the storage refuses.
     """
+    _copy_changed(folder, *open_filesystem(uri), {} if uploaded is None else uploaded)
+
+
+def _copy_changed(folder: Path, filesystem: FileSystem, base: str, uploaded: Stamps) -> None:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        seen = path.stat()
+        stamp = (seen.st_size, seen.st_mtime_ns)
+        if uploaded.get(name) != stamp:
+            copy_up(path, filesystem, f"{base.rstrip('/')}/{name}")
+            uploaded[name] = stamp
+
+
+def copy_up(path: Path, filesystem: FileSystem, target: str) -> None:
+    """Copy the local file `path` to `target`, which appears whole or not at all.
+
+    Raises:
+        StorageError: the storage refuses.
+    """
+    from pyarrow import fs
+
+    folder, _, name = target.rpartition("/")
+    whole = filesystem.type_name in _OBJECT_STORES
+    first = target if whole else f"{folder}/.{name}"
     try:
-        filesystem.create_dir(target.rsplit("/", 1)[0], recursive=True)
-        with open(path, "rb") as source, filesystem.open_output_stream(target) as sink:
-            shutil.copyfileobj(source, sink, 1 << 22)
+        filesystem.create_dir(folder, recursive=True)
+        fs.copy_files(str(path), first, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem)
+        if not whole:
+            filesystem.move(first, target)
     except OSError as error:
-        raise StorageError("a file could not be stored", target, str(error)) from None
-
-
-def upload_folder(folder: Path, uri: str) -> None:
-    """Copy every file below the local `folder` to `uri`, deepest last; files appear whole."""
-    filesystem, base = open_filesystem(uri)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        copy_up(path, filesystem, f"{base}/{path.relative_to(folder).as_posix()}")
+        raise StorageError("a file could not be stored", target, _first_line(error)) from None
 
 
 def download_folder(uri: str, folder: Path) -> None:
-    """Copy every file below `uri` into the local `folder`; an absent `uri` is an empty one."""
+    """Copy every file below `uri` into the local `folder`; an absent `uri` is an empty one.
+
+    Raises:
+        StorageError: the storage refuses, or `folder` cannot be written.
+    """
     from pyarrow import fs
 
-    filesystem, base = open_filesystem(uri)
-    selector = fs.FileSelector(base, recursive=True, allow_not_found=True)
-    for info in filesystem.get_file_info(selector):
-        if info.type == fs.FileType.File:
-            target = folder / info.path[len(base) :].lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with filesystem.open_input_stream(info.path) as source, open(target, "wb") as sink:
-                shutil.copyfileobj(source, sink, 1 << 22)
+    filesystem, path = open_filesystem(uri)
+    base = path.rstrip("/")
+    try:
+        for info in filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True)):
+            if info.type == fs.FileType.File:
+                target = folder / info.path.removeprefix(base).lstrip("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with filesystem.open_input_stream(info.path) as source, open(target, "wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 22)
+    except OSError as error:
+        raise StorageError("files could not be fetched", shown(uri), _first_line(error)) from None
 
 
 def read_text(uri: str, name: str) -> str | None:
-    """The text of the file `name` in the run directory `uri`, or None where there is none."""
+    """The text of the file `name` in the run directory `uri`, or None where there is none.
+
+    Raises:
+        StorageError: it is there but cannot be read, or the storage does not answer.
+    """
     filesystem, base = open_filesystem(uri)
     try:
-        with filesystem.open_input_stream(f"{base}/{name}") as stream:
+        with filesystem.open_input_stream(f"{base.rstrip('/')}/{name}") as stream:
             data: Any = stream.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise StorageError(f"{name} cannot be read", shown(uri), _first_line(error)) from None
     return bytes(data).decode("utf-8", errors="replace")
+
+
+def _bytes(text: str) -> bytes:
+    """`text` in UTF-8; half a surrogate pair, which JSON and file names can hold but UTF-8 cannot, becomes `?`."""
+    return text.encode("utf-8", errors="replace")
+
+
+def _unwritable(path: Path, error: OSError) -> StorageError:
+    seen = f"{path}: {error.strerror or error}"
+    return StorageError("the run directory cannot be written", seen, "free some space there, or correct storage")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,41 +1,168 @@
-"""The `tf.distribute` strategy of a task, with what Keras 3 needs to train under it."""
+"""The `tf.distribute` strategy of a task, and the repairs that let Keras 3 train under it."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Literal
+
+from cluster.errors import SpecError
+from cluster.spec import PartitionSpec, StrategyName
+
+
+def make_strategy(name: StrategyName, partition: PartitionSpec | None) -> Any:
+    """The strategy called `name`; the cluster strategies read TF_CONFIG and wait for the other tasks.
+
+    Args:
+        name: the spec's strategy. `parameter_server` is made on the coordinator only.
+        partition: how `parameter_server` splits variables, None for whole ones.
+
+    Returns:
+        A `tf.distribute.Strategy`; for `none` TensorFlow's default one.
+
+    Raises:
+        SpecError: `custom` has no strategy of ours.
+    """
+    import tensorflow as tf
+
+    if name == "custom":
+        raise SpecError("the job builds its own strategy", "strategy: custom", "build it from TF_CONFIG in your code")
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multi_worker_mirrored":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partition and partitioner(partition))
+
+
+def partitioner(partition: PartitionSpec) -> Any:
+    """What `ParameterServerStrategy` takes as `variable_partitioner`.
+
+    `min_size` makes at most one shard a parameter server, of those that TF_CONFIG names.
+    """
+    import tensorflow as tf
+
+    partitioners = tf.distribute.experimental.partitioners
+    if partition.shards is not None:
+        return partitioners.FixedShardsPartitioner(partition.shards)
+    if partition.max_size is not None:
+        return partitioners.MaxSizePartitioner(partition.max_size)
+    servers = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().num_tasks("ps")
+    return partitioners.MinSizePartitioner(partition.min_size, max_shards=servers)
+
+
+def apply_precision(precision: str, keras_major: str) -> None:
+    """Set Keras's global dtype policy; `float32` leaves it as it is.
+
+    Args:
+        precision: a policy's name, like `mixed_bfloat16`.
+        keras_major: `"2"` for tf-keras, `"3"` for Keras 3.
+    """
+    if precision == "float32":
+        return
+    if keras_major == "2":
+        import tf_keras
+
+        tf_keras.mixed_precision.set_global_policy(precision)
+    else:
+        import keras
+
+        keras.config.set_dtype_policy(precision)
+
+
+def apply_log_level(level: Literal["debug", "info", "warning", "error"]) -> None:
+    """Set the level of TensorFlow's Python logger; that of its C++ side is read from the environment at import."""
+    import tensorflow as tf
+
+    tf.get_logger().setLevel(getattr(logging, level.upper()))
 
 
 def repair_multi_worker_reduce() -> None:
-    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceStrategy
+    """Make Keras 3 `fit`, `evaluate` and `predict` work under every MultiWorkerMirroredStrategy; idempotent.
 
-    original = CollectiveAllReduceStrategy.reduce
-    if getattr(original, "_tfcluster", False):
+    Keras averages each step's logs by `strategy.reduce("MEAN", scalar, axis=0)`, where a scalar has no axis 0, and a
+    whole batch by `strategy.reduce("MEAN", batch)`, only to learn shapes. Both are repaired where they are, in Keras:
+    so it does not matter who makes the strategy or how it is imported, and `strategy.reduce` stays TensorFlow's own.
+    Does nothing under tf-keras, which needs no repair, or when Keras computes on another backend.
+    """
+    if os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):
         return
+    import keras
 
-    def reduce(self: Any, reduce_op: Any, value: Any, axis: Any = None) -> Any:
-        if axis in (0, -1) and all(v.shape.rank == 0 for v in self.experimental_local_results(value)):
-            axis = None
-        return original(self, reduce_op, value, axis)
-
-    reduce._tfcluster = True
-    CollectiveAllReduceStrategy.reduce = reduce
-    import os
-
-    if os.environ.get("TF_USE_LEGACY_KERAS") == "1":
+    if keras.config.backend() != "tensorflow":
         return
-    from keras.src import tree
-    from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
+    from keras.src.backend.tensorflow import trainer
 
-    build = TensorFlowTrainer._maybe_symbolic_build
+    if hasattr(trainer.reduce_per_replica, "repaired"):
+        return
+    trainer.reduce_per_replica = _mean_of_scalars(trainer.reduce_per_replica)
+    build = trainer.TensorFlowTrainer._maybe_symbolic_build
+    trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_first_replica(build)
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        if self._distribute_strategy is not None and iterator is not None:
-            for step in iterator:
-                batch = next(step[-1])
-                data_batch = tree.map_structure(
-                    lambda v: self._distribute_strategy.experimental_local_results(v)[0], batch
-                )
-                break
-        return build(self, data_batch=data_batch)
 
-    TensorFlowTrainer._maybe_symbolic_build = _maybe_symbolic_build
+def _build_from_first_replica(original: Callable[..., None]) -> Callable[..., None]:
+    """Keras's `_maybe_symbolic_build`, given one replica's part of a batch rather than the mean of all parts."""
+    from keras import tree
+
+    def _maybe_symbolic_build(model: Any, iterator: Any = None, data_batch: Any = None) -> None:
+        strategy = model._distribute_strategy
+        if strategy is None or iterator is None:
+            return original(model, iterator=iterator, data_batch=data_batch)
+        for *_, batches in iterator:
+            batch = next(batches)
+            part = tree.map_structure(lambda value: strategy.experimental_local_results(value)[0], batch)
+            return original(model, data_batch=part)
+        return original(model)
+
+    return _maybe_symbolic_build
+
+
+def _mean_of_scalars(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras's `reduce_per_replica`, with scalars averaged over replicas and workers, in one collective for all."""
+    import tensorflow as tf
+
+    def reduce_per_replica(values: Any, strategy: Any, reduction: str) -> Any:
+        if reduction not in ("auto", "mean") or not _spans_workers(strategy):
+            return original(values, strategy, reduction)
+        leaves = tf.nest.flatten(values)
+        replicas = [strategy.experimental_local_results(leaf) for leaf in leaves]
+        scalars = [i for i, parts in enumerate(replicas) if all(map(_is_number, parts))]
+        means = dict(zip(scalars, _means(strategy, [replicas[i] for i in scalars]), strict=True))
+        reduced = [means[i] if i in means else original(leaf, strategy, reduction) for i, leaf in enumerate(leaves)]
+        return tf.nest.pack_sequence_as(values, reduced)
+
+    reduce_per_replica.repaired = True  # type: ignore[attr-defined]
+    return reduce_per_replica
+
+
+def _spans_workers(strategy: Any) -> bool:
+    import tensorflow as tf
+
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode()
+
+
+def _is_number(value: Any) -> bool:
+    """Whether `value` is a scalar that can be averaged."""
+    import tensorflow as tf
+
+    if not tf.is_tensor(value):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
+
+
+def _means(strategy: Any, replicas: list[Any]) -> list[Any]:
+    """The mean of each scalar over all replicas of all workers.
+
+    Args:
+        strategy: its workers have the same number of replicas each.
+        replicas: for each scalar, this worker's values of it.
+    """
+    import tensorflow as tf
+
+    if not replicas:
+        return []
+    local = tf.stack([tf.reduce_mean(tf.stack([tf.cast(part, tf.float32) for part in parts])) for parts in replicas])
+    return tf.unstack(strategy.reduce(tf.distribute.ReduceOp.MEAN, local, axis=None))

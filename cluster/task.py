@@ -85,7 +85,9 @@ def _finish(channel: Channel, value: Any) -> int:
 
 def _fail(channel: Channel, error: BaseException) -> int:
     from cluster.parameter_server import is_peer_error
+    from pipelines.errors import data_error_in
 
+    error = data_error_in(error) or error
     text = user_traceback(error)
     print(text, file=sys.stderr, flush=True)
     data: dict[str, Any] = {"type": type(error).__name__, "message": _first_line(error), "traceback": text}
@@ -100,7 +102,9 @@ def _first_line(error: BaseException) -> str:
 
 def user_traceback(error: BaseException) -> str:
     """The traceback from the user's first frame on; for our own errors, their sentence alone."""
-    if isinstance(error, TfClusterError):
+    from pipelines.errors import DataError
+
+    if isinstance(error, TfClusterError | DataError):
         return f"{type(error).__name__}: {error}"
     frames = error.__traceback__
     while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename) and frames.tb_next is not None:
@@ -127,7 +131,9 @@ def _run(order: Launch, channel: Channel, scratch: str) -> Any:
         import tensorflow_io  # noqa: F401
     if not runs_user_code(order.task, spec.strategy, spec.script is not None):
         from cluster.parameter_server import serve
+        from pipelines.remote import serve_reads
 
+        serve_reads(order.task.index)
         serve(on_ready=lambda: channel.send("task_ready"))
     if spec.script is not None:
         strategy.repair_multi_worker_reduce()

@@ -16,7 +16,7 @@ from cluster.warm import locked, runtime_directory
 
 #: Variables that TensorFlow, Keras or the dynamic loader read once, while they are imported: a task that
 #: sets one needs a warm process of its own.
-_IMPORT_TIME_PREFIXES = (
+_IMPORT_TIME = (
     "TF_",
     "KERAS_",
     "XLA_",

@@ -26,43 +26,39 @@ NUMBERS = {
     "recent_route": (-6, 13),
     "recent_carrier": (-6, 13),
 }
-#: Text and whole-number columns: hash buckets and width of their embedding.
-CATEGORIES = {
-    "carrier": (256, 8),
-    "origin": (64, 4),
-    "dest": (2048, 16),
-    "tailnum": (16384, 8),
-    "weekday": (7, 4),
-    "hour": (24, 8),
-}
+#: Columns of which each value gets numbers of its own, in a hash table that they share.
 TEXT = ("carrier", "origin", "dest", "tailnum")
+WHOLE = ("weekday", "hour")
+BUCKETS = 32_768
 
 
 def build(keras: Any) -> Any:
     """A model from `{column: [batch]}` to the arrival delay in minutes, `[batch, 1]`.
 
-    It learns what is added to the departure delay: the wide part a number for each value of a category, the deep part
-    whatever depends on several columns.
+    It learns what is added to the departure delay. The wide part is one number for each value of a category; the deep
+    part, which sees eight numbers for each of them and all the number columns, is what depends on several columns.
 
     Args:
         keras: `tf.keras`, of whichever version the job uses.
     """
     layers = keras.layers
     inputs = {name: keras.Input((), name=name) for name in NUMBERS}
-    inputs |= {name: keras.Input((), name=name, dtype="string" if name in TEXT else "int32") for name in CATEGORIES}
-    column = layers.Reshape((1,))
-    numbers = [
-        layers.Rescaling(1 / spread, offset=-centre / spread)(column(inputs[name]))
+    inputs |= {name: keras.Input((), name=name, dtype="string") for name in TEXT}
+    inputs |= {name: keras.Input((), name=name, dtype="int32") for name in WHOLE}
+    column = {name: layers.Reshape((1,))(value) for name, value in inputs.items()}
+
+    hashed = [layers.Hashing(BUCKETS, salt=number)(column[name]) for number, name in enumerate((*TEXT, *WHOLE))]
+    index = layers.Concatenate()(hashed)
+    wide = layers.GlobalAveragePooling1D()(layers.Embedding(BUCKETS, 1, embeddings_initializer="zeros")(index))
+    embedded = layers.Flatten()(layers.Embedding(BUCKETS, 8)(index))
+
+    scaled = [
+        layers.Rescaling(1 / spread, offset=-centre / spread)(column[name])
         for name, (centre, spread) in NUMBERS.items()
     ]
-    wide, embedded = [], []
-    for name, (buckets, width) in CATEGORIES.items():
-        index = layers.Hashing(buckets)(inputs[name]) if name in TEXT else inputs[name]
-        wide.append(layers.Embedding(buckets, 1, embeddings_initializer="zeros")(index))
-        embedded.append(layers.Embedding(buckets, width)(index))
-    deep = layers.Concatenate()([*numbers, *embedded])
+    deep = layers.Concatenate()([*scaled, embedded])
     for units in (128, 64):
         deep = layers.Dense(units, activation="relu")(deep)
-    added = layers.Add()([*wide, layers.Dense(1)(deep)])
-    outputs = layers.Add()([column(inputs["dep_delay"]), layers.Rescaling(10.0)(added)])
-    return keras.Model(inputs, outputs)
+
+    added = layers.Rescaling(10.0)(layers.Add()([wide, layers.Dense(1)(deep)]))
+    return keras.Model(inputs, layers.Add()([column["dep_delay"], added]))
