@@ -189,16 +189,16 @@ class LiveConsole:
         self._console.print(before + plain, highlight=False, emoji=False, soft_wrap=True)
 
     def _move(self, event: Event) -> None:
-        if self._row is None:
-            atexit.register(self._hide)  # a run that breaks off would leave the terminal without its cursor
-            self._bar.start()
-            self._row = self._bar.add_task("", total=None)
         data = event.data
         self._rate.update(int(data["step"]), time.monotonic())
+        text = progress_text(event, self._rate.value)
         total = data["steps"] * data["epochs"] if data.get("steps") and data.get("epochs") else None
-        self._bar.update(
-            self._row, description=progress_text(event, self._rate.value), completed=data["step"], total=total
-        )
+        if self._row is not None:
+            self._bar.update(self._row, description=text, completed=data["step"], total=total)
+            return
+        self._row = self._bar.add_task(text, completed=data["step"], total=total)
+        atexit.register(self._hide)  # a run that breaks off would leave the terminal without its cursor
+        self._bar.start()
 
     def _hide(self) -> None:
         if self._row is not None:

@@ -98,7 +98,7 @@ def repair_multi_worker_reduce() -> None:
 
     if hasattr(trainer.reduce_per_replica, "repaired"):
         return
-    trainer.reduce_per_replica = _mean_of_scalars(trainer.reduce_per_replica)
+    trainer.reduce_per_replica = _mean_over_replicas(trainer.reduce_per_replica)
     build = trainer.TensorFlowTrainer._maybe_symbolic_build
     trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_first_replica(build)
 
@@ -120,8 +120,8 @@ def _build_from_first_replica(original: Callable[..., None]) -> Callable[..., No
     return _maybe_symbolic_build
 
 
-def _mean_of_scalars(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Keras's `reduce_per_replica`, with scalars averaged over replicas and workers, in one collective for all."""
+def _mean_over_replicas(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras's `reduce_per_replica`, with numbers averaged over all replicas, in one collective a step for all logs."""
     import tensorflow as tf
 
     def reduce_per_replica(values: Any, strategy: Any, reduction: str) -> Any:
@@ -129,8 +129,8 @@ def _mean_of_scalars(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(values, strategy, reduction)
         leaves = tf.nest.flatten(values)
         replicas = [strategy.experimental_local_results(leaf) for leaf in leaves]
-        scalars = [i for i, parts in enumerate(replicas) if all(map(_is_number, parts))]
-        means = dict(zip(scalars, _means(strategy, [replicas[i] for i in scalars]), strict=True))
+        numbers = [i for i, parts in enumerate(replicas) if all(map(_has_same_shape_everywhere, parts))]
+        means = dict(zip(numbers, _means(strategy, [replicas[i] for i in numbers]), strict=True))
         reduced = [means[i] if i in means else original(leaf, strategy, reduction) for i, leaf in enumerate(leaves)]
         return tf.nest.pack_sequence_as(values, reduced)
 
@@ -141,28 +141,32 @@ def _mean_of_scalars(original: Callable[..., Any]) -> Callable[..., Any]:
 def _spans_workers(strategy: Any) -> bool:
     import tensorflow as tf
 
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode()
+    collective = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return collective and bool(strategy.extended._in_multi_worker_mode())
 
 
-def _is_number(value: Any) -> bool:
-    """Whether `value` is a scalar that can be averaged."""
+def _has_same_shape_everywhere(value: Any) -> bool:
+    """Whether `value` is a number, or a tensor of numbers whose shape does not depend on the batch."""
     import tensorflow as tf
 
-    if not tf.is_tensor(value):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return value.shape.rank == 0 and (value.dtype.is_floating or value.dtype.is_integer)
+    if not isinstance(value, tf.Tensor | tf.Variable):
+        return isinstance(value, int | float)
+    return bool(value.shape.is_fully_defined() and (value.dtype.is_floating or value.dtype.is_integer))
 
 
 def _means(strategy: Any, replicas: list[Any]) -> list[Any]:
-    """The mean of each scalar over all replicas of all workers.
+    """Each value's mean over the replicas of all workers, elementwise, as float32.
 
     Args:
         strategy: its workers have the same number of replicas each.
-        replicas: for each scalar, this worker's values of it.
+        replicas: for each value, what this worker's replicas have of it.
     """
     import tensorflow as tf
 
     if not replicas:
         return []
-    local = tf.stack([tf.reduce_mean(tf.stack([tf.cast(part, tf.float32) for part in parts])) for parts in replicas])
-    return tf.unstack(strategy.reduce(tf.distribute.ReduceOp.MEAN, local, axis=None))
+    local = [tf.reduce_mean(tf.stack([tf.cast(part, tf.float32) for part in parts]), axis=0) for parts in replicas]
+    packed = tf.concat([tf.reshape(value, [-1]) for value in local], axis=0)
+    mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, packed, axis=None)
+    sizes = [value.shape.num_elements() for value in local]
+    return [tf.reshape(part, value.shape) for part, value in zip(tf.split(mean, sizes), local, strict=True)]

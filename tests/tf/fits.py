@@ -1,0 +1,223 @@
+"""Models and data that the tests train, in one process and in several, with whichever Keras `tf.keras` is.
+
+A case returns a compiled-model function, to be called in the strategy's scope, and a dataset of global batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+Case = Callable[[Any, Any, Any], tuple[Callable[[], Any], Any]]  # (tf, keras, numpy random state)
+
+
+def train(
+    post: Any, case: str, strategy: str = "multi_worker_mirrored", epochs: int = 2, devices: int = 1, **fit: Any
+) -> dict[str, Any]:
+    """Fit, evaluate and predict `case`; what a person would compare with a run in one process."""
+    import numpy as np
+    import tensorflow as tf
+
+    from cluster import strategy as strategies
+
+    strategies.repair_multi_worker_reduce()
+    chosen = _strategy(tf, strategies, strategy, devices)
+    keras = tf.keras
+    keras.utils.set_random_seed(7)
+    make_model, data = CASES[case](tf, keras, np.random.RandomState(0))
+    with chosen.scope():
+        model = make_model()
+    history = model.fit(data, epochs=epochs, verbose=0, **fit).history
+    return {
+        "history": {name: [np.asarray(v).tolist() for v in values] for name, values in history.items()},
+        "evaluated": {k: np.asarray(v).tolist() for k, v in model.evaluate(data, verbose=0, return_dict=True).items()},
+        "predicted": np.asarray(model.predict(data.map(lambda *row: row[0]), verbose=0)).tolist(),
+        "weights": [np.asarray(w).tolist() for w in model.get_weights() if np.asarray(w).dtype.kind == "f"],
+        "iterations": int(model.optimizer.iterations.numpy()),
+        "replicas": chosen.num_replicas_in_sync,
+    }
+
+
+def train_each(post: Any, cases: list[str], **kwargs: Any) -> dict[str, dict[str, Any]]:
+    """`train` several cases one after the other, for one start of the tasks."""
+    results = {}
+    for case in cases:
+        results[case] = train(post, case, **kwargs)
+        post(case)
+    return results
+
+
+def _strategy(tf: Any, strategies: Any, name: str, devices: int) -> Any:
+    if devices > 1:
+        split_the_cpu(tf, devices)
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)])
+    return strategies.make_strategy(name, None)
+
+
+def split_the_cpu(tf: Any, devices: int) -> None:
+    """Give every worker several logical CPUs as replicas, as it would have several GPUs.
+
+    MultiWorkerMirroredStrategy takes all GPUs, but one CPU; only the method that counts devices is replaced.
+    """
+    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+
+    def local_devices(self: Any, resolver: Any, worker_device: str) -> tuple[tuple[str, ...], str]:
+        return tuple(f"{worker_device}/device:CPU:{i}" for i in range(devices)), "CPU"
+
+    CollectiveAllReduceExtended._initialize_local_devices = local_devices
+
+
+def _rows(tf: Any, features: Any, labels: Any, batch: int = 8) -> Any:
+    return tf.data.Dataset.from_tensor_slices((features, labels)).batch(batch)
+
+
+def dense(tf: Any, keras: Any, random: Any) -> Any:
+    """A regression with Adam, whose slots must agree as well."""
+    x = random.rand(32, 6).astype("float32")
+
+    def make_model() -> Any:
+        layers = keras.layers
+        model = keras.Sequential([layers.Input((6,)), layers.Dense(5, activation="tanh"), layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
+        return model
+
+    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
+
+
+def partial(tf: Any, keras: Any, random: Any) -> Any:
+    """A last batch of half the size; its two halves are equal."""
+    make_model, _ = dense(tf, keras, random)
+    x = random.rand(20, 6).astype("float32")
+    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
+
+
+def deferred(tf: Any, keras: Any, random: Any) -> Any:
+    """A model that learns its input's shape from the data."""
+    x = random.rand(32, 6).astype("float32")
+
+    def make_model() -> Any:
+        model = keras.Sequential([keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.05), "mse")
+        return model
+
+    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
+
+
+def classify(tf: Any, keras: Any, random: Any) -> Any:
+    """Metrics with state of their own, and weights of rows."""
+    x = random.rand(48, 4).astype("float32")
+    y = (x.sum(1, keepdims=True) > 2).astype("float32")
+    weight = random.rand(48).astype("float32")
+
+    def make_model() -> Any:
+        layers = keras.layers
+        model = keras.Sequential([layers.Input((4,)), layers.Dense(1, activation="sigmoid")])
+        metrics = [keras.metrics.AUC(name="auc"), keras.metrics.BinaryAccuracy(name="accuracy")]
+        precision = keras.metrics.Precision(name="precision")
+        model.compile(keras.optimizers.SGD(0.5), "binary_crossentropy", metrics=metrics, weighted_metrics=[precision])
+        return model
+
+    return make_model, tf.data.Dataset.from_tensor_slices((x, y, weight)).batch(8)
+
+
+WORDS = ["red", "green", "blue", "green and blue"]
+
+
+def columns(tf: Any, keras: Any, random: Any) -> Any:
+    """A dict of inputs, two of them strings, looked up, hashed and split into tokens within the model."""
+    words = random.choice(WORDS, 32)
+    features = {"size": random.rand(32, 2).astype("float32"), "colour": words[:, None], "text": words[:, None]}
+
+    def make_model() -> Any:
+        layers = keras.layers
+        size = layers.Input((2,), name="size")
+        colour = layers.Input((1,), name="colour", dtype="string")
+        text = layers.Input((1,), name="text", dtype="string")
+        known = layers.StringLookup(vocabulary=WORDS)(colour)
+        hashed = layers.Hashing(7)(colour)
+        tokens = layers.TextVectorization(vocabulary=["red", "green", "blue"], output_sequence_length=3)(text)
+        flat = layers.Flatten()
+        parts = [flat(layers.Embedding(n, 2)(ids)) for n, ids in ((6, known), (7, hashed), (6, tokens))]
+        output = layers.Dense(1)(layers.Concatenate()([size, *parts]))
+        model = keras.Model({"size": size, "colour": colour, "text": text}, output)
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    return make_model, _rows(tf, features, features["size"].sum(1, keepdims=True))
+
+
+def ragged(tf: Any, keras: Any, random: Any) -> Any:
+    """Lists of unequal length."""
+    lists = tf.ragged.constant([[float(i), float(i % 3)][: 1 + i % 2] for i in range(32)], dtype=tf.float32)
+
+    class Mean(keras.layers.Layer):  # type: ignore[misc,name-defined]
+        def call(self, values: Any) -> Any:
+            return tf.reduce_mean(values, axis=1, keepdims=True)
+
+        def compute_output_shape(self, shape: Any) -> Any:
+            return (shape[0], 1)
+
+    def make_model() -> Any:
+        values = keras.layers.Input((None,), ragged=True)
+        model = keras.Model(values, keras.layers.Dense(1)(Mean()(values)))
+        model.compile(keras.optimizers.SGD(0.001), "mse")
+        return model
+
+    return make_model, _rows(tf, lists, tf.range(32, dtype=tf.float32)[:, None])
+
+
+def sparse(tf: Any, keras: Any, random: Any) -> Any:
+    """Sparse rows."""
+    x = tf.sparse.from_dense((random.rand(32, 10) > 0.8).astype("float32"))
+
+    def make_model() -> Any:
+        values = keras.layers.Input((10,), sparse=True)
+        model = keras.Model(values, keras.layers.Dense(1)(values))
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model
+
+    return make_model, _rows(tf, x, tf.sparse.reduce_sum(x, 1, keepdims=True))
+
+
+def custom_step(tf: Any, keras: Any, random: Any) -> Any:
+    """A `train_step` of the user's, with logs of its own: a float, an integer and a vector."""
+    x = random.rand(32, 6).astype("float32")
+
+    class Model(keras.Model):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, values: Any) -> Any:
+            return self.dense(values)
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            values, labels = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(values, training=True) - labels) ** 2)
+                scaled = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            variables = self.trainable_variables
+            self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+            return {"mine": loss, "rows": tf.shape(values)[0] * 0 + 3, "spread": tf.reduce_mean(values, axis=0)}
+
+    def make_model() -> Any:
+        model = Model()
+        model.compile(keras.optimizers.SGD(0.05), loss="mse")
+        return model
+
+    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
+
+
+CASES: dict[str, Case] = {
+    case.__name__: case for case in (dense, partial, deferred, classify, columns, ragged, sparse, custom_step)
+}
+
+
+def keras_is_legacy() -> bool:
+    """Whether `tf.keras` is tf-keras."""
+    return os.environ.get("TF_USE_LEGACY_KERAS") == "1"

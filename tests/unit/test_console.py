@@ -1,0 +1,354 @@
+"""What a person sees of a run: sentences, progress and logs, on a terminal and without one; never a secret."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any, get_args
+
+import pytest
+from rich.console import Console as RichConsole
+
+from cluster import console
+from cluster.console import (
+    LiveConsole,
+    PlainConsole,
+    Rate,
+    SilentConsole,
+    make_console,
+    progress_text,
+    sentence,
+    summary,
+)
+from cluster.events import Event, Kind
+from cluster.plan import Facts, Finding, Plan, make_plan
+from cluster.spec import parse
+from cluster.tasks import Task
+
+FIRST, SECOND, PS, EVALUATOR = Task("worker", 0), Task("worker", 1), Task("ps", 0), Task("evaluator", 0)
+SECRET = "hush-hush"
+
+
+def plan(*code: Finding) -> Plan:
+    spec = parse(
+        {
+            "name": "flights",
+            "entrypoint": "train.py:train",
+            "strategy": "multi_worker_mirrored",
+            "roles": {"worker": {"replicas": 2, "env": {"TOKEN": SECRET}}, "evaluator": {"env": {"TOKEN": SECRET}}},
+            "storage": f"s3://key:{SECRET}@bucket/runs",
+            "runtime_env": {"env_vars": {"TOKEN": SECRET}},
+        }
+    )
+    return make_plan(spec, [], Facts(code=code))
+
+
+def moved(step: int, task: Task = FIRST, **more: Any) -> Event:
+    data = {"step": step, "metrics": {"loss": 1 / step}, "epoch": 1, "epochs": 2, "steps": 50}
+    return Event("step", 1, task, {**data, **more})
+
+
+RUN: list[Event | tuple[Task, str]] = [
+    Event("run_started", data={"run_dir": f"s3://key:{SECRET}@bucket/runs/flights-1", "pid": 7}),
+    Event("attempt_started", 1),
+    Event("notice", 1, data={"text": "waiting for resources: CPU needed 8, available 2 of 4"}),
+    Event("placed", 1, data={"nodes": {"worker-0": "10.0.0.1", "worker-1": "10.0.0.2"}, "supervisors": {}}),
+    Event("task_started", 1, FIRST, {"pid": 8, "how": "forked", "reason": ""}),
+    Event("task_started", 1, SECOND, {"pid": 9, "how": "spawned", "reason": "a GPU is open in the warm process"}),
+    Event("task_ready", 1, FIRST),
+    (FIRST, "hello\nworld [1/2] :warning:"),
+    moved(10),
+    moved(11),
+    moved(11, SECOND),
+    moved(50, epoch_done=True),
+    Event("checkpoint", 1, FIRST, {"step": 50}),
+    Event("evaluated", 1, EVALUATOR, {"step": 50, "metrics": {"mae": 12.3456789}}),
+    Event("lost", 1, SECOND, {"reason": "its process was ended by SIGKILL"}),
+    Event("failed", 1, FIRST, {"type": "UnavailableError", "message": "connection reset", "peer": True}),
+    Event("restarting", 2, data={"after": 1.0}),
+    Event("attempt_started", 2),
+    Event("restarting", 2, EVALUATOR, {"reason": "its process was ended by SIGKILL"}),
+    Event("hang", 2, data={"tasks": ["worker-0", "worker-1"]}),
+    (SECOND, "Traceback …"),
+    Event("failed", 2, SECOND, {"type": "ValueError", "message": "too large", "traceback": "Traceback …"}),
+    Event("interrupted", 2, data={"reason": "Ctrl-C"}),
+    Event("run_ended", 2, data={"status": "failed", "exit_code": 10}),
+]
+EXPECTED = [
+    "flights: strategy multi_worker_mirrored · 2 worker, 1 evaluator",
+    plan().keras.reason,
+    "run directory: s3://key:***@bucket/runs/flights-1",
+    "placing tasks",
+    "waiting for resources: CPU needed 8, available 2 of 4",
+    "placed worker-0 on 10.0.0.1, worker-1 on 10.0.0.2",
+    "worker-1: a plain process instead of a fork: a GPU is open in the warm process",
+    "[worker-0] hello",
+    "[worker-0] world [1/2] :warning:",
+    "epoch 1/2 · step 10 · loss 0.1",
+    "epoch 1/2 · step 50 · loss 0.02 · RATE steps/s",
+    "checkpoint 50 saved",
+    "checkpoint 50 evaluated · mae 12.35",
+    "worker-1 lost: its process was ended by SIGKILL",
+    "worker-0 lost the connection to another task: UnavailableError: connection reset",
+    "restarting everything in 1.0s",
+    "attempt 2: placing tasks",
+    "restarting evaluator-0 in its place",
+    "no step in time from worker-0, worker-1",
+    "[worker-1] Traceback …",
+    "worker-1 failed: ValueError: too large",
+    "stopping: Ctrl-C",
+]
+
+
+def show(shown: PlainConsole | LiveConsole | SilentConsole) -> None:
+    shown.plan(plan())
+    for part in RUN:
+        if isinstance(part, Event):
+            shown.event(part)
+        else:
+            shown.log(*part)
+
+
+def tidy(line: str) -> str:
+    """A line without its time of day and the speed of this machine."""
+    return re.sub(r"[\d.e+]+ steps/s", "RATE steps/s", re.sub(r"^\d\d:\d\d:\d\d ", "", line)).rstrip()
+
+
+# Without a terminal
+
+
+def test_a_whole_run_as_plain_lines() -> None:
+    stream = io.StringIO()
+    show(PlainConsole(stream))
+    lines = stream.getvalue().splitlines()
+    findings = [line for line in map(tidy, lines) if line.startswith(("note: ", "warning: ", "error: "))]
+    assert [tidy(line) for line in lines if tidy(line) not in findings] == EXPECTED
+
+
+def test_without_the_tasks_output() -> None:
+    stream = io.StringIO()
+    show(PlainConsole(stream, logs=False))
+    assert "[worker-" not in stream.getvalue()
+    assert "placed worker-0" in stream.getvalue()
+
+
+def test_progress_is_told_now_and_then_and_at_each_epochs_end() -> None:
+    stream = io.StringIO()
+    plain = PlainConsole(stream)
+    plain.plan(plan())
+    for step in range(1, 200):
+        plain.event(moved(step, epoch_done=step % 50 == 0))
+    told = re.findall(r"step (\d+)", stream.getvalue())
+    assert told == ["1", "50", "100", "150"]
+
+
+def test_only_the_leader_tells_progress() -> None:
+    stream = io.StringIO()
+    plain = PlainConsole(stream)
+    plain.plan(plan())
+    before = stream.getvalue()
+    plain.event(moved(5, SECOND))
+    assert stream.getvalue() == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_stream_that_cannot_write_every_letter(encoding: str) -> None:
+    buffer = io.BytesIO()
+    plain = PlainConsole(io.TextIOWrapper(buffer, encoding=encoding))
+    plain.log(FIRST, "日本 ok")
+    plain.log(FIRST, "half \ud83d a pair")
+    text = buffer.getvalue().decode(encoding)
+    assert text.splitlines()[0] == ("[worker-0] 日本 ok" if encoding == "utf-8" else "[worker-0] ?? ok")
+    assert text.splitlines()[1] == "[worker-0] half ? a pair"
+
+
+def test_lines_appear_at_once() -> None:
+    buffer = io.BytesIO()
+    plain = PlainConsole(io.TextIOWrapper(buffer, encoding="utf-8", line_buffering=False))
+    plain.event(Event("notice", data={"text": "hello"}))
+    assert buffer.getvalue().endswith(b" hello\n")
+    plain.log(FIRST, "world")
+    assert buffer.getvalue().endswith(b"[worker-0] world\n")
+
+
+# On a terminal
+
+
+def terminal(width: int = 100) -> RichConsole:
+    return RichConsole(
+        file=io.StringIO(), record=True, force_terminal=True, width=width, height=25, color_system="standard"
+    )
+
+
+def test_a_whole_run_on_a_terminal() -> None:
+    screen = terminal()
+    show(LiveConsole(screen))
+    text = screen.export_text()
+    place = 0
+    for line in EXPECTED:
+        if " · step " not in line:  # the bar tells that
+            line = re.sub(r"^\[(worker-\d)\]", r"\1", line)
+            place = text.index(line, place) + len(line)
+
+
+def test_the_bar_shows_the_leaders_progress() -> None:
+    screen = terminal()
+    live = LiveConsole(screen)
+    live.plan(plan())
+    for event in (moved(10), moved(30), moved(99, SECOND)):
+        live.event(event)
+    live.event(Event("run_ended"))
+    bars = screen.export_text().splitlines()[-1]
+    assert "epoch 1/2 · step 30 · loss 0.03333 · RATE steps/s" in tidy(bars)
+    assert " 30%" in bars  # of 2 epochs of 50 steps
+    assert "step 99" not in bars
+
+
+def test_a_bar_of_unknown_length() -> None:
+    screen = terminal()
+    live = LiveConsole(screen)
+    live.plan(plan())
+    live.event(Event("step", 1, FIRST, {"step": 5, "metrics": {"loss": 0.5}}))
+    live.event(Event("run_ended"))
+    assert "step 5 · loss 0.5" in screen.export_text()
+
+
+@pytest.mark.parametrize("end", [Event("run_ended"), Event("interrupted", data={"reason": "Ctrl-C"})])
+def test_the_cursor_comes_back_at_the_end(end: Event) -> None:
+    screen = terminal()
+    live = LiveConsole(screen)
+    live.plan(plan())
+    live.event(moved(10))
+    assert isinstance(screen.file, io.StringIO)
+    assert screen.file.getvalue().rfind("\x1b[?25l") > screen.file.getvalue().rfind("\x1b[?25h")  # hidden
+    live.event(end)
+    assert screen.file.getvalue().rfind("\x1b[?25h") > screen.file.getvalue().rfind("\x1b[?25l")
+    live.event(end)  # again does no harm
+
+
+def test_text_of_a_task_is_not_markup() -> None:
+    screen = terminal()
+    live = LiveConsole(screen)
+    live.plan(plan())
+    odd = "[/nothing] [red]warm[/red] :smile: \\[x]"
+    live.log(FIRST, odd)
+    live.event(Event("notice", data={"text": odd}))
+    live.event(moved(10, metrics={"auc[/x]": 1.0, "top[red]": 0.5}))
+    live.event(Event("run_ended"))
+    text = screen.export_text()
+    assert text.count(odd) == 2
+    assert "auc[/x] 1 · top[red] 0.5" in text
+
+
+def test_long_lines_are_not_cut() -> None:
+    screen = terminal(width=40)
+    live = LiveConsole(screen)
+    live.log(FIRST, "x" * 100)
+    live.event(Event("notice", data={"text": "y" * 100}))
+    assert "x" * 100 in screen.export_text(clear=False)
+    assert "y" * 100 in screen.export_text()
+
+
+def test_roles_have_colours() -> None:
+    screen = terminal()
+    live = LiveConsole(screen)
+    for task in (Task("chief", 0), FIRST, PS, EVALUATOR):
+        live.log(task, "hello")
+    styled = screen.export_text(styles=True)
+    assert len(set(re.findall(r"\x1b\[(\d+)m\w+-0", styled))) == 4
+
+
+# Which of them
+
+
+def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    made = make_console()
+    assert isinstance(made, PlainConsole)
+    made.log(FIRST, "hello")
+    assert capsys.readouterr().out == "[worker-0] hello\n"
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert isinstance(make_console(), LiveConsole)
+
+
+def test_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    show(SilentConsole())
+    assert capfd.readouterr() == ("", "")
+
+
+# Secrets
+
+
+def test_no_secret_is_shown() -> None:
+    stream, screen = io.StringIO(), terminal()
+    for shown in (PlainConsole(stream), LiveConsole(screen)):
+        show(shown)
+    assert SECRET not in stream.getvalue()
+    assert SECRET not in screen.export_text()
+
+
+# Parts
+
+
+def test_every_kind_of_event_is_a_sentence_or_nothing() -> None:
+    data = {
+        "run_dir": "/runs/1", "nodes": {}, "step": 1, "tasks": [], "after": 1.0, "reason": "", "text": "hello",
+    }  # fmt: skip
+    told = {kind for kind in get_args(Kind) if sentence(Event(kind, 1, data=data))}
+    assert told == {
+        "run_started", "attempt_started", "placed", "notice", "checkpoint", "evaluated", "lost", "failed", "hang",
+        "restarting", "interrupted",
+    }  # fmt: skip
+
+
+def test_of_many_tasks_the_first_are_named() -> None:
+    nodes = {f"worker-{index}": "10.0.0.1" for index in range(1000)}
+    text = sentence(Event("placed", 1, data={"nodes": nodes}))
+    assert text.endswith("worker-5 on 10.0.0.1, 994 more on …")
+    assert len(text) < 200
+
+
+def test_findings_are_told_with_their_level() -> None:
+    lines = summary(plan(Finding("warning", "it smells", "train.py"), Finding("note", "it rains")))
+    assert "warning: it smells · train.py" in lines
+    assert "note: it rains" in lines
+
+
+@pytest.mark.parametrize(
+    ("data", "rate", "text"),
+    [
+        ({"step": 120}, 0.0, "step 120"),
+        ({"step": 120, "metrics": {"loss": 0.123456, "mae": 1e6}}, 0.0, "step 120 · loss 0.1235 · mae 1e+06"),
+        ({"step": 120, "epoch": 2, "epochs": 3}, 35.04, "epoch 2/3 · step 120 · 35 steps/s"),
+        ({"step": 120, "epoch": 2, "epochs": None}, 0.0123, "epoch 2 · step 120 · 0.0123 steps/s"),
+        ({"step": 120, "metrics": {"loss": float("nan")}}, 0.0, "step 120 · loss nan"),
+    ],
+)
+def test_progress_as_text(data: dict[str, Any], rate: float, text: str) -> None:
+    assert progress_text(Event("step", 1, FIRST, data), rate) == text
+
+
+def test_speed_is_that_of_the_last_stretch() -> None:
+    rate = Rate()
+    seen = []
+    for step, now in [(5000, 10.0), (5010, 11.0), (5010, 12.0), (5040, 14.0)]:
+        rate.update(step, now)
+        seen.append(rate.value)
+    assert seen == [0.0, 10.0, 10.0, 10.0]  # 30 steps in the 3 s since the last move
+
+
+def test_speed_begins_anew_after_a_restart() -> None:
+    rate = Rate()
+    for step, now in [(100, 1.0), (120, 2.0), (100, 60.0)]:
+        rate.update(step, now)
+    assert rate.value == 0.0
+    rate.update(110, 61.0)
+    assert rate.value == 10.0
+
+
+def test_each_role_has_a_style() -> None:
+    assert set(console.ROLE_STYLE) == {"chief", "worker", "ps", "evaluator"}
