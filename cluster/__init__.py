@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cluster.checkpoints import Position as Position
     from cluster.context import TaskContext as TaskContext
     from cluster.errors import TfClusterError as TfClusterError
     from cluster.launcher import Result as Result
@@ -17,13 +18,14 @@ __version__ = "0.1.0"
 #: Public name → module. Loaded on first use, so that a task and `tfcluster --help` import only what they need.
 _PUBLIC = {
     "JobSpec": "cluster.spec",
+    "Position": "cluster.checkpoints",
     "Result": "cluster.launcher",
     "TaskContext": "cluster.context",
     "TfClusterError": "cluster.errors",
     "run": "cluster.launcher",
     "submit": "cluster.submission",
 }
-__all__ = ["JobSpec", "Result", "TaskContext", "TfClusterError", "run", "submit"]
+__all__ = ["JobSpec", "Position", "Result", "TaskContext", "TfClusterError", "run", "submit"]
 
 
 def __getattr__(name: str) -> Any:

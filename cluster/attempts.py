@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import os
 import pickle
 import sys
@@ -18,16 +16,13 @@ from cluster.connection import Connection
 from cluster.environment import task_environment
 from cluster.errors import InterruptedRunError, PlacementError, StartupError, TfClusterError
 from cluster.events import Event, Kind
+from cluster.inbox import Inbox
 from cluster.launch import Launch
 from cluster.plan import Plan
-from cluster.preflight import nodes_from_ray
 from cluster.recorder import Recorder
 from cluster.spec import entrypoint_name
 from cluster.tasks import Task, leader_of, runs_user_code, trains
 from cluster.workers import Gang
-
-#: Longest wait for a message before the clock is looked at, in seconds.
-TICK = 0.5
 
 
 @dataclass
@@ -71,9 +66,7 @@ class Attempts:
         self._on_event, self._on_log = on_event, on_log
         self._connection, self._directory, self._code = connection, directory, code
         self._gang: Gang | None = None
-        self._polls: dict[Any, Task] = {}
-        self._timers: list[tuple[float, int, Event]] = []
-        self._order = itertools.count()
+        self._inbox = Inbox(self._log)
         self._uploaded = time.monotonic()
         self._error: TfClusterError | None = None
         self._done = False
@@ -132,7 +125,7 @@ class Attempts:
     def _place(self, action: lifecycle.Place) -> None:
         if action.after:
             self._emit(Event("restarting", action.attempt, data={"after": action.after}))
-            self._after(action.after, Event("attempt_started", action.attempt))
+            self._inbox.after(action.after, Event("attempt_started", action.attempt))
         else:
             self._begin_attempt(action.attempt)
 
@@ -154,7 +147,7 @@ class Attempts:
         assert self._gang is not None
         limit = self.plan.spec.timeouts.startup
         self._awaited = {task.task for task in self.plan.tasks}
-        self._after(limit, Event("notice", self.state.attempt, data={"startup": limit}))
+        self._inbox.after(limit, Event("notice", self.state.attempt, data={"startup": limit}))
         for task in self.plan.tasks:
             self._start_task(task.task)
 
@@ -171,9 +164,8 @@ class Attempts:
             addresses=self._gang.addresses(),
             gpus=self._gang.landings[task].gpus,
         )
-        worker.start.remote(self._payload(task, keras), env, keras if self.plan.spec.warm else "none")
-        if task not in self._polls.values():
-            self._polls[worker.next.remote()] = task
+        begun = worker.start.remote(self._payload(task, keras), env, keras if self.plan.spec.warm else "none")
+        self._inbox.listen(self._gang, task, begun)
 
     def _payload(self, task: Task, keras: str) -> bytes:
         assert self._gang is not None
@@ -229,11 +221,11 @@ class Attempts:
         return True
 
     def _wake(self, action: lifecycle.Wake) -> None:
-        self._after(action.after, Event("settled", self.state.attempt))
+        self._inbox.after(action.after, Event("settled", self.state.attempt))
 
     def _drain(self, action: lifecycle.Drain) -> None:
         self._tell_evaluator({"kind": "drain", "checkpoint": action.checkpoint})
-        self._after(self.plan.spec.timeouts.evaluator, Event("evaluator_late", self.state.attempt))
+        self._inbox.after(self.plan.spec.timeouts.evaluator, Event("evaluator_late", self.state.attempt))
 
     def _tell_evaluator(self, command: dict[str, Any]) -> None:
         evaluator = self.state.evaluator
@@ -253,38 +245,18 @@ class Attempts:
         exits = [worker.wait_exit.remote(spec.timeouts.stop) for worker in leaving]
         with contextlib.suppress(Exception):
             ray.wait(exits, num_returns=len(exits), timeout=spec.timeouts.stop + 2.0)
-        self._fetch_rest()
+        self._inbox.drain(self._gang)
         self._leave(spec.timeouts.stop)
-
-    def _fetch_rest(self) -> None:
-        """Log lines that arrived after the last poll."""
-        import ray
-
-        if self._gang is None:
-            return
-        polls, self._polls = self._polls, {}
-        for task in polls.values():
-            self._gang.workers[task].nudge.remote()
-        done, _ = ray.wait(list(polls), num_returns=len(polls), timeout=2.0) if polls else ([], [])
-        for ref in done:
-            with contextlib.suppress(Exception):
-                for kind, data in ray.get(ref):
-                    self._note(polls[ref], kind, data)
-
-    def _note(self, task: Task, kind: str, data: dict[str, Any]) -> None:
-        """Record a late message without asking the rules."""
-        if kind == "log":
-            self._log(task, data["text"])
 
     def _end(self, action: lifecycle.End) -> None:
         if self._gang is None:
             return
+        interrupted = not action.failures
         failed = {f.task for f in action.failures}
-        stacks = self._stacks([t for t in self._gang.workers if t not in failed])
-        self._fetch_rest()
+        stacks = {} if interrupted else self._stacks([t for t in self._gang.workers if t not in failed])
+        self._inbox.drain(self._gang)
         attempt = action.failures[0].attempt if action.failures else self.state.attempt
         self.recorder.post_mortem(attempt, action.reason, stacks)
-        interrupted = not action.failures
         self._leave(self.plan.spec.timeouts.stop if interrupted else 0.0)
 
     def _stacks(self, tasks: list[Task]) -> dict[Task, str]:
@@ -301,7 +273,8 @@ class Attempts:
 
     def _leave(self, grace: float) -> None:
         assert self._gang is not None
-        gang, self._gang, self._polls, self._timers = self._gang, None, {}, []
+        gang, self._gang = self._gang, None
+        self._inbox.clear()
         workers.tear_down(gang, grace)
 
     def _finish(self, action: lifecycle.Finish) -> None:
@@ -310,20 +283,15 @@ class Attempts:
 
     # Where events come from
 
-    def _after(self, seconds: float, event: Event) -> None:
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), event))
-
     def _wait(self) -> list[Event]:
         """Events since the last call: messages of tasks, lost supervisors, timers, hangs."""
-        due = self._timers[0][0] - time.monotonic() if self._timers else TICK
-        events = self._poll(max(0.0, min(TICK, due)))
-        while self._timers and self._timers[0][0] <= time.monotonic():
-            events += self._timer(heapq.heappop(self._timers)[2])
+        events = [e for event in self._inbox.wait(self._gang, self.state.attempt) for e in self._look(event)]
         events += self._hang()
         self._keep_uploaded()
         return events
 
-    def _timer(self, event: Event) -> list[Event]:
+    def _look(self, event: Event) -> list[Event]:
+        """`event`, or what it means: a timer of this class, or the end of waiting for a task to start."""
         if event.attempt not in (0, self.state.attempt):
             return []
         if event.kind == "attempt_started":
@@ -331,6 +299,8 @@ class Attempts:
             return []
         if "startup" in event.data:
             return self._late_starters(event.data["startup"])
+        if event.kind in ("task_ready", "failed", "lost", "finished") and event.task is not None:
+            self._awaited.discard(event.task)
         return [event]
 
     def _late_starters(self, limit: float) -> list[Event]:
@@ -344,49 +314,9 @@ class Attempts:
         }
         return [Event("startup_failed", self.state.attempt, data=data)]
 
-    def _poll(self, patience: float) -> list[Event]:
-        import ray
-        from ray.exceptions import RayError
-
-        if not self._polls:
-            time.sleep(min(patience, 0.05))
-            return []
-        done, _ = ray.wait(list(self._polls), num_returns=1, timeout=patience)
-        if done:
-            done, _ = ray.wait(list(self._polls), num_returns=len(self._polls), timeout=0)
-        events = []
-        for ref in done:
-            task = self._polls.pop(ref)
-            try:
-                messages = ray.get(ref)
-            except RayError as error:
-                events.append(self._lost(task, error))
-                continue
-            events += [e for kind, data in messages for e in self._message(task, kind, data)]
-            if self._gang is not None:
-                self._polls[self._gang.workers[task].next.remote()] = task
-        return events
-
-    def _message(self, task: Task, kind: str, data: dict[str, Any]) -> list[Event]:
-        if kind == "log":
-            self._log(task, data["text"])
-            return []
-        if kind in ("task_ready", "failed", "lost", "finished"):
-            self._awaited.discard(task)
-        return [Event(kind, self.state.attempt, task, data)]  # type: ignore[arg-type]
-
     def _log(self, task: Task, text: str) -> None:
         self.recorder.log(task, text)
         self._on_log(task, text)
-
-    def _lost(self, task: Task, error: Exception) -> Event:
-        """A supervisor died: with its node, or alone."""
-        assert self._gang is not None
-        alive = {node.id for node in nodes_from_ray()}
-        node_alive = self._gang.landings[task].node in alive
-        what = "its supervisor was ended" if node_alive else "its node was lost"
-        reason = f"{what} ({type(error).__name__})"
-        return Event("lost", self.state.attempt, task, {"reason": reason, "node_alive": node_alive})
 
     def _hang(self) -> list[Event]:
         """A hang is when tasks have made steps, are not done, and none of them makes one any more."""

@@ -18,8 +18,9 @@ class Channel:
         self._write = threading.Lock()
         self._changed = threading.Condition()
         self._released = False
-        self._checkpoints: list[int] = []
-        self._last: tuple[int | None] | None = None
+        self._newest: int | None = None  # step of the newest checkpoint heard of
+        self._returned: int | None = None  # and of the newest one that was asked for
+        self._drained = False
         threading.Thread(target=self._listen, name="tfcluster-channel", daemon=True).start()
 
     def send(self, kind: str, **data: Any) -> None:
@@ -36,12 +37,11 @@ class Channel:
     def next_checkpoint(self) -> int | None:
         """The newest checkpoint not yet returned, waiting for one; None after the last."""
         with self._changed:
-            self._changed.wait_for(lambda: self._checkpoints or self._last is not None)
-            if self._checkpoints:
-                newest = self._checkpoints[-1]
-                self._checkpoints.clear()
-                return newest
-            return None
+            self._changed.wait_for(lambda: self._newest != self._returned or self._drained)
+            if self._newest == self._returned:
+                return None
+            self._returned = self._newest
+            return self._newest
 
     def _listen(self) -> None:
         with self._connection.makefile("rb") as lines:
@@ -55,9 +55,10 @@ class Channel:
             if command["kind"] == "release":
                 self._released = True
             elif command["kind"] == "checkpoint":
-                self._checkpoints.append(command["step"])
+                self._newest = command["step"]
             elif command["kind"] == "drain":
-                self._last = (command["checkpoint"],)
+                self._drained = True
+                self._newest = self._newest if command["checkpoint"] is None else command["checkpoint"]
             self._changed.notify_all()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.errors import PreflightError, TfClusterError
+from cluster.errors import PreflightError, SpecError, TfClusterError
 
 if TYPE_CHECKING:
     from cluster.launcher import Result
@@ -31,7 +31,10 @@ app = typer.Typer(
 
 SpecFile = Annotated[Path, typer.Argument(help="the job's spec, YAML or JSON", metavar="JOB.YAML")]
 RunName = Annotated[str, typer.Argument(help="a run directory, the start of its name, 'latest', or a Ray job's id")]
-Address = Annotated[str | None, typer.Option(help="the Ray dashboard of a submitted job, such as http://head:8265")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="the Ray dashboard of a submitted job, such as http://head:8265; or RAY_API_SERVER_ADDRESS"),
+]
 Storage = Annotated[str, typer.Option(help="where run directories are")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
@@ -71,11 +74,23 @@ def run(
 
         job = job.model_copy(update={"entrypoint": cloudpickle.loads(code.read_bytes())})
     observer = SilentConsole() if as_json else make_console(logs=not quiet)
-    result = run_job(job, directory=spec.resolve().parent, observer=observer)
+    try:
+        result = run_job(job, directory=spec.resolve().parent, observer=observer)
+    except TfClusterError as error:
+        if not as_json:
+            raise
+        _print_json({"status": "failed", "error": str(error), "exit_code": error.exit_code, "run_dir": error.run_dir})
+        raise SystemExit(error.exit_code) from None
     if as_json:
-        typer.echo(json.dumps(vars(result), default=str))
+        _print_json(vars(result))
     else:
         _show_result(result)
+
+
+def _print_json(document: object) -> None:
+    from cluster.events import to_json
+
+    typer.echo(to_json(document))
 
 
 def _show_result(result: Result) -> None:
@@ -136,23 +151,17 @@ def plan(
 
 
 def _show_plan(made: Plan, spec: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(soft_wrap=True)
-    table = Table("task", "bundle", "node", "TF_CONFIG", box=None, pad_edge=False)
+    rows = []
     for task in made.tasks:
         bundle = " ".join(f"{name} {amount:g}" for name, amount in task.bundle.items() if amount)
-        table.add_row(
-            str(task.task), bundle, task.node or "–", json.dumps(task.tf_config) if task.tf_config else "none"
-        )
-    console.print(table, highlight=False)
-    console.print(made.keras.reason, highlight=False)
+        rows.append((str(task.task), f"{bundle} on {task.node or 'no node'}"))
+        rows.append(("  TF_CONFIG", json.dumps(task.tf_config) if task.tf_config else "none: it trains alone"))
+    _print_rows(rows)
+    typer.echo(f"\n{made.keras.reason}")
     for finding in made.findings:
-        text = " · ".join(part for part in (finding.happened, finding.seen, finding.todo) if part)
-        console.print(f"{finding.level}: {text}", highlight=False, markup=False)
+        typer.echo(f"{finding.level}: {finding}")
     if not made.errors:
-        console.print(f"next: tfcluster run {spec}", highlight=False)
+        typer.echo(f"next: tfcluster run {spec}")
 
 
 @app.command()
@@ -200,6 +209,8 @@ def _submitted(name: str, address: str | None) -> SubmittedJob | None:
     """The Ray job that `name` means, if it means one: an address was given, or it looks like Ray's ids."""
     if address is None and not name.startswith("raysubmit_"):
         return None
+    if name == "latest":
+        raise SpecError("which job?", f"--address {address}", "name the job's id, as tfcluster submit printed it")
     from cluster.submission import find
 
     return find(name, address)
@@ -219,7 +230,7 @@ def status(
 
     found = read_run(find_run(run, storage))
     if as_json:
-        typer.echo(json.dumps(_run_document(found), default=str))
+        _print_json(_run_document(found))
     else:
         _show_run(found)
 

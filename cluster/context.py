@@ -15,12 +15,15 @@ from cluster.channel import Channel
 from cluster.checkpoints import PREFIX, Checkpointer, Position
 from cluster.errors import SpecError
 from cluster.launch import Launch
+from cluster.locations import join
 from cluster.per_worker import respect_per_worker_batches
 from cluster.spec import DataSpec, JobSpec
 from cluster.storage import RunDirectory, download_folder, upload_folder
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
 REPORT_SECONDS = 0.1
+#: Strategies under which a dataset of `ctx.dataset` yields one replica's batch (custom is taken for one of them).
+SYNCHRONOUS = ("multi_worker_mirrored", "custom")
 
 
 @dataclass
@@ -115,13 +118,14 @@ class TaskContext:
         return str(self._folder("export"))
 
     def _folder(self, name: str) -> Path:
-        base = self._storage.local if self.is_leader and self._storage.is_local else self._scratch
-        folder = base / name
+        writes = self.is_leader or (self.role == "evaluator" and name == "tensorboard")
+        base = self._storage.local if writes and self._storage.is_local else self._scratch
+        folder = base / name / self.role if self.role == "evaluator" else base / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _remote(self, name: str) -> str | None:
-        return None if self._storage.is_local else f"{self.run_dir}/{name}"
+        return None if self._storage.is_local else join(self.run_dir, name)
 
     # Data
 
@@ -160,7 +164,7 @@ class TaskContext:
             shards = self.spec.replicas("worker")
         return parquet_dataset(
             data.patterns,
-            batch=self._replica_batch(name) if shards > 1 and not served else data.batch,
+            batch=self._replica_batch(name) if shard and self.spec.strategy in SYNCHRONOUS else data.batch,
             label=data.label,
             columns=data.columns,
             shuffle=data.shuffle,
@@ -239,7 +243,9 @@ class TaskContext:
         )
 
     def _saved(self, position: Position) -> None:
-        self._channel.send("checkpoint", step=position.step, epoch=position.epoch, path=f"{self.run_dir}/checkpoints")
+        self._channel.send(
+            "checkpoint", step=position.step, epoch=position.epoch, path=join(self.run_dir, "checkpoints")
+        )
 
     def checkpoints(self) -> Iterator[str]:
         """On the evaluator: the path of each new checkpoint as it is saved, ending after the last one.
@@ -252,7 +258,7 @@ class TaskContext:
             folder = self._storage.local / "checkpoints"
             if not self._storage.is_local:
                 folder = self._scratch / "restored"
-                download_folder(f"{self.run_dir}/checkpoints", folder)
+                download_folder(join(self.run_dir, "checkpoints"), folder)
             yield os.fspath(folder / f"{PREFIX}-{step}")
             self._channel.send("evaluated", step=step, metrics=self._evaluated_metrics())
             step = self._channel.next_checkpoint()
@@ -279,8 +285,8 @@ class TaskContext:
             model.export(os.fspath(target), verbose=False)
         remote = self._remote("export")
         if remote is not None and self.is_leader:
-            upload_folder(target, f"{remote}/{name}")
-        return f"{self.run_dir}/export/{name}"
+            upload_folder(target, join(remote, name))
+        return join(self.run_dir, "export", name)
 
     def close(self) -> None:
         """Send what was held back; bring TensorBoard's files to a remote run directory."""
@@ -288,6 +294,8 @@ class TaskContext:
         remote = self._remote("tensorboard")
         if remote is not None and self.is_leader:
             upload_folder(self._folder("tensorboard"), remote)
+        elif remote is not None and self.role == "evaluator":
+            upload_folder(self._folder("tensorboard"), join(remote, self.role))
 
 
 def _seed_alike(launch: Launch) -> None:

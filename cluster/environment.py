@@ -13,6 +13,9 @@ from cluster.tf_config import make_tf_config
 #: TF_CPP_MIN_LOG_LEVEL by the spec's log_level (tensorflow/core/platform/default/logging.cc).
 CPP_LOG_LEVEL = {"debug": "0", "info": "0", "warning": "1", "error": "2"}
 
+#: What never travels with a job's folder: results, history, environments, caches.
+EXCLUDED = ("runs", ".git", ".venv*", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+
 
 def import_environment(spec: JobSpec, keras: str) -> dict[str, str]:
     """What must be set before TensorFlow is imported, the same for every task of the job."""

@@ -18,9 +18,10 @@ from typing import Any, Protocol
 from cluster import warm_client
 from cluster.attempts import Attempts, status_of
 from cluster.connection import Connection, connect, wants_embedded
-from cluster.environment import import_environment
+from cluster.environment import EXCLUDED, import_environment
 from cluster.errors import PreflightError, TfClusterError
 from cluster.events import Event
+from cluster.locations import join
 from cluster.plan import Plan, make_plan
 from cluster.preflight import gather, local_node
 from cluster.processes import require_linux
@@ -187,8 +188,14 @@ def _ship_code(spec: JobSpec, connection: Connection, directory: str) -> JobSpec
     if connection.working_dir or "working_dir" in spec.runtime_env or not several:
         return spec
     shipped = {**spec.runtime_env, "working_dir": directory}
-    shipped.setdefault("excludes", ["runs", ".git", ".venv*", "__pycache__"])
+    shipped.setdefault("excludes", [*EXCLUDED, *_inside(resolve(spec.storage, directory), directory)])
     return spec.model_copy(update={"runtime_env": shipped})
+
+
+def _inside(path: str, directory: str) -> list[str]:
+    """`path` relative to `directory`, where it lies below it."""
+    relative = os.path.relpath(path, directory) if "://" not in path else ".."
+    return [] if relative.startswith("..") else [relative]
 
 
 def _run_uri(spec: JobSpec, directory: str, connection: Connection) -> str:
@@ -198,7 +205,7 @@ def _run_uri(spec: JobSpec, directory: str, connection: Connection) -> str:
     """
     inside = connection.working_dir is not None and directory.startswith(connection.working_dir)
     base = resolve(spec.storage, str(Path.home()) if inside else directory)
-    return f"{base}/{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return join(base, f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
 
 
 def payload_code(spec: object) -> bytes | None:

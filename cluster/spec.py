@@ -48,7 +48,11 @@ class DataSpec(_Model):
     files: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Parquet files: a path, directory, glob, or list of them"
     )
-    batch: int = Field(1024, ge=1, description="global batch: rows of one step over all workers")
+    batch: int = Field(
+        1024,
+        ge=1,
+        description="global batch: rows of one step over all workers; with parameter servers, of one worker's step",
+    )
     label: str | None = Field(None, description="column that becomes the second element of (features, label)")
     columns: tuple[str, ...] | None = Field(None, description="columns to read; default: all")
     shuffle: bool = Field(False, description="another seeded order each epoch")
@@ -259,6 +263,17 @@ def _code_problems(spec: JobSpec) -> Iterator[str]:
         yield "script is empty; write it like [train.py, --epochs, '3']"
     if spec.script is not None and spec.partition is not None:
         yield "partition cannot reach a script, which builds its own strategy; pass variable_partitioner there"
+    for key, instead in _NOT_FOR_SCRIPTS.items():
+        if spec.script is not None and key in spec.model_fields_set:
+            yield f"{key} cannot reach a script; {instead}"
+
+
+#: Keys that only an entrypoint's context carries out, and what a script does instead.
+_NOT_FOR_SCRIPTS = {
+    "precision": "call keras.mixed_precision.set_global_policy there",
+    "checkpoint": "save below TFCLUSTER_CHECKPOINT_DIR there",
+    "data": "read the files there",
+}
 
 
 def _role_problems(spec: JobSpec) -> Iterator[str]:
@@ -463,6 +478,7 @@ def json_schema() -> dict[str, Any]:
     schema = _JsonSpec.model_json_schema(by_alias=True)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "JobSpec"
+    schema["description"] = "One TensorFlow job: its code, strategy, roles, storage and failure rules."
     return schema
 
 

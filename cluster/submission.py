@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from cluster.errors import SpecError, SubmissionError
+from cluster.code_check import code_findings
+from cluster.environment import EXCLUDED
+from cluster.errors import PreflightError, SpecError, SubmissionError
 from cluster.spec import JobSpec
 
 #: Ray's own variable for the address of its Job API.
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
-#: What never travels with a job: results, history, environments, caches.
-EXCLUDED = ("runs", ".git", ".venv*", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 FINISHED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 T = TypeVar("T")
@@ -108,9 +108,18 @@ def submit(
         SubmissionError: no head at the address, no valid token, or the job was refused.
     """
     job = JobSpec.of(spec)
-    where = address or os.environ.get(ADDRESS_VARIABLE) or "http://127.0.0.1:8265"
+    where = default_address(address)
+    if "working_dir" in job.runtime_env:
+        raise SpecError(
+            "the spec's own folder travels with a submitted job",
+            "runtime_env.working_dir",
+            "remove that key, or use ray job submit",
+        )
     if directory is None:
         directory = Path(spec).parent if isinstance(spec, str | Path) else Path.cwd()
+    problems = "".join(f"\n  - {finding}" for finding in code_findings(job, Path(directory).resolve()))
+    if problems:
+        raise PreflightError("the job's code cannot run", str(Path(directory).resolve()), problems)
     with _travelling(job, spec, Path(directory).resolve()) as (folder, command):
         runtime_env = {"excludes": list(EXCLUDED), **job.runtime_env, "working_dir": str(folder)}
         made = _ask(
@@ -147,13 +156,20 @@ def _travelling(job: JobSpec, spec: object, directory: Path) -> Iterator[tuple[P
         yield copy, command
 
 
+def default_address(address: str | None) -> str:
+    """`address`, else RAY_API_SERVER_ADDRESS, else a RAY_ADDRESS that is a dashboard's, else this machine's."""
+    ray_address = os.environ.get("RAY_ADDRESS", "")
+    dashboard = ray_address if ray_address.startswith(("http://", "https://")) else ""
+    return address or os.environ.get(ADDRESS_VARIABLE) or dashboard or "http://127.0.0.1:8265"
+
+
 def find(job_id: str, address: str | None = None) -> SubmittedJob:
     """The job `job_id` of the cluster at `address`.
 
     Raises:
         SubmissionError: the cluster does not answer, or does not know the job.
     """
-    job = SubmittedJob(job_id, address or os.environ.get(ADDRESS_VARIABLE) or "http://127.0.0.1:8265")
+    job = SubmittedJob(job_id, default_address(address))
     job.status()
     return job
 

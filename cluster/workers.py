@@ -55,9 +55,7 @@ def build(plan: Plan, tell: Callable[[str], None]) -> Gang:
     from ray.util.placement_group import placement_group
 
     spec = plan.spec
-    group = placement_group(
-        [ray_bundle(task.bundle) for task in plan.tasks], strategy=spec.placement.upper(), name=spec.name
-    )
+    group = placement_group([ray_bundle(task.bundle) for task in plan.tasks], strategy=spec.placement.upper())
     gang = Gang(group, {task.task: index for index, task in enumerate(plan.tasks)}, {}, {}, {})
     try:
         _wait_for_bundles(gang, plan, tell)

@@ -201,7 +201,9 @@ def test_a_killed_warm_process_is_a_loss_and_the_next_attempt_starts_another(sta
 
 
 def test_a_hang_is_told_with_the_stacks(start):
-    error = start(entrypoint="train.py:waits", timeouts={"hang": "1s", "stop": "1s"}, failure={"max_restarts": 0}).failure()
+    error = start(
+        entrypoint="train.py:waits", timeouts={"hang": "1s", "stop": "1s"}, failure={"max_restarts": 0}
+    ).failure()
     assert isinstance(error, HangError)
     assert "worker-0" in str(error)
     assert "in waits" in Path(error.run_dir, "failures", "1", "worker-0.stacks").read_text()
@@ -221,7 +223,12 @@ def test_a_bundle_that_can_never_be_placed_is_refused_before_anything_starts(sta
 
 
 def test_a_bundle_that_is_taken_ends_in_the_placement_timeout_with_numbers(start):
-    holder = start(entrypoint="train.py:waits", roles={"worker": {"resources": {"rare": 1}}}, timeouts={"hang": "8s"}, failure={"max_restarts": 0})
+    holder = start(
+        entrypoint="train.py:waits",
+        roles={"worker": {"resources": {"rare": 1}}},
+        timeouts={"hang": "8s"},
+        failure={"max_restarts": 0},
+    )
     holder.wait_for("step")
     second = start(
         entrypoint="train.py:report", roles={"worker": {"resources": {"rare": 1}}}, timeouts={"placement": "2s"}
@@ -262,7 +269,12 @@ def run_cli(ray_address: str, *words: str, **more):
 @pytest.fixture
 def waiting_job(tmp_path):
     path = tmp_path / "job.json"
-    document = {"entrypoint": f"{JOBS}/train.py:waits", "storage": str(tmp_path / "runs"), "roles": {"worker": 2}, "strategy": "custom"}
+    document = {
+        "entrypoint": f"{JOBS}/train.py:waits",
+        "storage": str(tmp_path / "runs"),
+        "roles": {"worker": 2},
+        "strategy": "custom",
+    }
     path.write_text(json.dumps(document))
     return path
 

@@ -99,7 +99,9 @@ def test_a_custom_loop_over_parameter_servers(start, keras):
     result = job.join()
     assert result.value == {"start": 0, "done": 20}
     assert result.checkpoint == 20
-    assert {"chief-0", "worker-0", "worker-1", "ps-0", "ps-1"} == {str(e.task) for e in job.events if e.kind == "task_ready"}
+    assert {"chief-0", "worker-0", "worker-1", "ps-0", "ps-1"} == {
+        str(e.task) for e in job.events if e.kind == "task_ready"
+    }
 
 
 def test_an_unmodified_script_runs_under_multi_worker_mirrored(start, tmp_path):

@@ -213,8 +213,30 @@ def custom_step(tf: Any, keras: Any, random: Any) -> Any:
     return make_model, _rows(tf, x, x.sum(1, keepdims=True))
 
 
+def uneven(tf: Any, keras: Any, random: Any) -> Any:
+    """A last batch that leaves workers with unequal rows, one of several replicas with none."""
+    make_model, _ = classify(tf, keras, random)
+    x = random.rand(13, 4).astype("float32")
+    return make_model, _rows(tf, x, (x.sum(1, keepdims=True) > 2).astype("float32"))
+
+
+def normalised(tf: Any, keras: Any, random: Any) -> Any:
+    """Layers with statistics, and with random numbers, of their own."""
+    x = random.rand(32, 6).astype("float32")
+
+    def make_model() -> Any:
+        layers = keras.layers
+        middle = [layers.Dense(5), layers.BatchNormalization(momentum=0.5), layers.Dropout(0.5)]
+        model = keras.Sequential([layers.Input((6,)), *middle, layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        return model
+
+    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
+
+
 CASES: dict[str, Case] = {
-    case.__name__: case for case in (dense, partial, deferred, classify, columns, ragged, sparse, custom_step)
+    case.__name__: case
+    for case in (dense, partial, deferred, classify, columns, ragged, sparse, custom_step, uneven, normalised)
 }
 
 

@@ -32,7 +32,10 @@ def job(strategy: StrategyName = "none", **spec: Any) -> JobSpec:
     return parse({"entrypoint": "train.py:train", "strategy": strategy, **spec})
 
 
-def env_of(spec: JobSpec, task: Task = Task("worker", 0), **more: Any) -> dict[str, str]:
+FIRST = Task("worker", 0)
+
+
+def env_of(spec: JobSpec, task: Task = FIRST, **more: Any) -> dict[str, str]:
     addresses = {t: f"10.0.0.1:{4000 + number}" for number, t in enumerate(tasks_of(spec))}
     settings = {"keras": "3", "attempt": 2, "run_dir": "/runs/job-1", "addresses": addresses, "gpus": [], **more}
     return task_environment(spec, task, **settings)

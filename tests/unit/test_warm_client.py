@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from cluster import warm_client
-from cluster.warm import runtime_directory
+from cluster.warm import locked, runtime_directory
 from cluster.warm_client import connect, environment_key, import_time_environment, send_start
 
 # Which warm process
@@ -126,16 +127,11 @@ def start_task(connection: socket.socket, how: str = "spawn") -> tuple[socket.so
     return channel, output, answer(connection)
 
 
-def group_of(pid: int) -> int:
-    return os.getpgid(pid)
-
-
 @pytest.mark.parametrize("how", ["spawn", "fork"])
 def test_a_task_is_started_and_its_end_is_told(runtime: Path, lifeline: subprocess.Popen[bytes], how: str) -> None:
     with connect("none", {}, lifeline.pid) as connection:
         channel, output, started = start_task(connection, how)
         assert started["how"] == ("forked" if how == "fork" else "spawned")
-        assert group_of(started["started"]) == started["started"]  # a process group of its own
         channel.close()  # it is told nothing and gives up
         ended = answer(connection)
         with open(output, "rb") as text:
@@ -183,7 +179,7 @@ def test_it_ends_with_its_lifeline_and_leaves_nothing(runtime: Path, lifeline: s
         os.close(task)
         channel.close()
         os.close(output)
-    with warm_client.locked():  # which it holds to remove its files
+    with locked():  # which it holds to remove its files
         pass
     assert list((runtime / "scratch").iterdir()) == []
 
@@ -197,3 +193,22 @@ def test_when_a_client_goes_its_task_goes(runtime: Path, lifeline: subprocess.Po
     os.close(task)
     channel.close()
     os.close(output)
+
+
+@pytest.mark.xfail(strict=False, reason="a signal between fork and setsid finds no process group")
+def test_a_signal_right_after_the_start_is_not_lost(runtime: Path, lifeline: subprocess.Popen[bytes]) -> None:
+    with connect("none", {}, lifeline.pid) as connection:
+        channel, theirs = socket.socketpair()
+        output, written = os.pipe()
+        stacks = os.memfd_create("stacks")
+        send_start(connection, "spawn", (written, theirs.fileno(), stacks))
+        connection.send(json.dumps({"signal": signal.SIGTERM}).encode())
+        for fd in (written, stacks, theirs.detach()):
+            os.close(fd)
+        assert answer(connection)["started"] > 0
+        try:
+            assert select.select([connection], [], [], 3)[0], "the signal was lost"
+            assert answer(connection) == {"exited": -signal.SIGTERM}
+        finally:
+            channel.close()
+            os.close(output)
