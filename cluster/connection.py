@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.errors import PreflightError, StartupError
+from cluster.errors import PreflightError, SpecError, StartupError
 from cluster.plan import Node
 from cluster.preflight import nodes_from_ray
 from cluster.spec import JobSpec
 from cluster.tasks import tasks_of
+from cluster.tf_config import split_address
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,24 @@ def _join() -> None:
             f"RAY_ADDRESS={address}",
             "submit it instead: tfcluster submit job.yaml --address http://HEAD:8265",
         )
+    _knock(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
+        raise PreflightError("no Ray cluster answered", f"RAY_ADDRESS={address}", _first_line(error)) from None
+
+
+def _knock(address: str) -> None:
+    """Look whether anything listens at `host:port`: Ray itself would try for minutes.
+
+    Raises:
+        PreflightError: nothing does.
+    """
+    if address == "auto" or ":" not in address:
+        return
+    try:
+        socket.create_connection(split_address(address), timeout=10.0).close()
+    except (OSError, ValueError, SpecError) as error:
         raise PreflightError("no Ray cluster answered", f"RAY_ADDRESS={address}", _first_line(error)) from None
 
 

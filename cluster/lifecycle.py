@@ -72,7 +72,7 @@ class Release:
 
 @dataclass(frozen=True)
 class End:
-    """End the attempt everywhere at once; keep a post-mortem of `failures`."""
+    """End the attempt everywhere at once, and keep a post-mortem of `failures`; without any it was only stopped."""
 
     reason: str
     failures: tuple[Event, ...] = ()
@@ -261,21 +261,20 @@ def _placement_failed(state: State, event: Event) -> _Next:
 def _startup_failed(state: State, event: Event) -> _Next:
     if state.phase not in ("placing", "running"):
         return state, ()  # training is done, or the attempt is about to be judged by its failures
-    return _fail(state, StartupError(event.data["happened"], event.data["seen"], event.data["todo"]))
+    error = StartupError(event.data["happened"], event.data["seen"], event.data["todo"])
+    return _fail(replace(state, failures=(event,)), error)
 
 
 def _evaluator_late(state: State, event: Event) -> _Next:
     if state.phase != "draining":
         return state, ()
     seen = f"checkpoint {state.checkpoint} after {state.spec.timeouts.evaluator:g} s"
-    return _fail(
-        state,
-        EvaluatorError(
-            "training succeeded, but the evaluator did not see its last checkpoint in time",
-            seen,
-            "raise timeouts.evaluator, or evaluate less; the checkpoints are in the run directory",
-        ),
+    error = EvaluatorError(
+        "training succeeded, but the evaluator did not see its last checkpoint in time",
+        seen,
+        "raise timeouts.evaluator, or evaluate less; the checkpoints are in the run directory",
     )
+    return _fail(replace(state, failures=(event,)), error)
 
 
 def _interrupted(state: State, event: Event) -> _Next:

@@ -13,7 +13,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-FEATURES = ["dep_delay", "scheduled", "recent_all", "recent_origin", "recent_dest", "recent_carrier", "wind_gust", "visib"]
+FEATURES = [
+    "dep_delay",
+    "scheduled",
+    "recent_all",
+    "recent_origin",
+    "recent_dest",
+    "recent_carrier",
+    "wind_gust",
+    "visib",
+]
 LABEL = "arr_delay"
 
 

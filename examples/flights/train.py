@@ -37,28 +37,28 @@ def train(ctx: TaskContext, epochs: int = 3, seed: int = 0) -> dict[str, float]:
 def train_ps(ctx: TaskContext, epochs: int = 3, seed: int = 0) -> dict[str, float]:
     """Entrypoint of ps.yaml: only the chief runs this, and sends the steps to the workers.
 
-    Workers take the next step when they are done with one, not all at once, so runs differ a little.
+    A worker takes the next step when it is done with one, not when all are, so no two runs are quite the same.
     """
     tf.keras.utils.set_random_seed(seed)
     with ctx.strategy.scope():
         model = _compiled()
-    steps = pq.ParquetDataset(DATA / "train").read(columns=[]).num_rows // ctx.data("train").batch
     model.fit(
         ctx.dataset_creator("train"),
-        steps_per_epoch=steps,
+        steps_per_epoch=int(ctx.dataset("train", shard=False).cardinality()),
         epochs=epochs,
         callbacks=[*ctx.callbacks(), _decay()],
         verbose=0,
     )
-    errors = np.concatenate([tf.squeeze(model(x), 1) - y for x, y in ctx.dataset("test", shard=False)])
+    errors = np.concatenate([model(x)[:, 0] - y for x, y in ctx.dataset("test", shard=False)])
     ctx.export(model)
     return _compare(ctx, *_scores(errors))
 
 
 def _compiled() -> tf.keras.Model:
     model = build(tf.keras)
-    rmse = tf.keras.metrics.RootMeanSquaredError(name="rmse")
-    model.compile(eval(__import__("os").environ.get("OPT","tf.keras.optimizers.Adam()")), "mse", metrics=["mae", rmse])
+    # Adam divides by a running mean that several workers of a parameter server change at once: keep it off zero.
+    optimizer = tf.keras.optimizers.Adam(epsilon=1e-3)
+    model.compile(optimizer, "mse", metrics=["mae", tf.keras.metrics.RootMeanSquaredError(name="rmse")])
     return model
 
 
@@ -67,7 +67,7 @@ def _decay() -> tf.keras.callbacks.Callback:
 
 
 def _compare(ctx: TaskContext, mae: float, rmse: float) -> dict[str, float]:
-    """Print the model's errors beside the baselines' (on the chief), and return them."""
+    """Print the model's errors beside those of the baselines, on the chief, and return them."""
     baselines = _baselines()
     if ctx.is_chief:
         print(_table({**baselines, "this model": (mae, rmse)}), flush=True)
@@ -101,13 +101,18 @@ _BASELINE_COLUMNS = ["dep_delay", "arr_delay", "recent_dest"]
 
 def _scores(errors: np.ndarray) -> tuple[float, float]:
     """Mean absolute error and root mean squared error of `errors`, in minutes."""
-    return float(np.mean(np.abs(errors), dtype=np.float64)), float(np.sqrt(np.mean(np.square(errors, dtype=np.float64))))
+    return float(np.mean(np.abs(errors), dtype=np.float64)), float(
+        np.sqrt(np.mean(np.square(errors, dtype=np.float64)))
+    )
 
 
 def _table(scores: Scores) -> str:
     """Errors by name, and how much lower each is than the first."""
-    base_mae, base_rmse = next(iter(scores.values()))
-    lines = [f"{'arrival delay, October to December':<52}{'MAE':>9}{'':8}{'RMSE':>9}"]
-    for name, (mae, rmse) in scores.items():
-        lines.append(f"{name:<52}{mae:>6.2f} min{1 - mae / base_mae:>7.1%} {rmse:>6.2f} min{1 - rmse / base_rmse:>7.1%}")
+    first = next(iter(scores.values()))
+    lines = [f"{'arrival delay, October to December, in minutes':<52}{'MAE':>6}{'RMSE':>15}"]
+    for name, values in scores.items():
+        lower = [
+            f"({value / base - 1:+.1%})" if values != first else "" for value, base in zip(values, first, strict=True)
+        ]
+        lines.append(f"{name:<52}{values[0]:>6.2f} {lower[0]:<8}{values[1]:>6.2f} {lower[1]}")
     return "\n".join(lines)

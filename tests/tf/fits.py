@@ -1,11 +1,10 @@
 """Models and data that the tests train, in one process and in several, with whichever Keras `tf.keras` is.
 
-A case returns a compiled-model function, to be called in the strategy's scope, and a dataset of global batches.
+A case returns a function that makes the compiled model, to be called in the strategy's scope, and global batches.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,47 +12,41 @@ Case = Callable[[Any, Any, Any], tuple[Callable[[], Any], Any]]  # (tf, keras, n
 
 
 def train(
-    post: Any, case: str, strategy: str = "multi_worker_mirrored", epochs: int = 2, devices: int = 1, **fit: Any
-) -> dict[str, Any]:
-    """Fit, evaluate and predict `case`; what a person would compare with a run in one process."""
+    post: Any, cases: list[str], strategy: str = "multi_worker_mirrored", devices: int = 1
+) -> dict[str, dict[str, Any]]:
+    """Fit, evaluate and predict `cases`, one after the other; what a person would compare with another run of them."""
     import numpy as np
     import tensorflow as tf
 
     from cluster import strategy as strategies
 
     strategies.repair_multi_worker_reduce()
-    chosen = _strategy(tf, strategies, strategy, devices)
-    keras = tf.keras
-    keras.utils.set_random_seed(7)
-    make_model, data = CASES[case](tf, keras, np.random.RandomState(0))
-    with chosen.scope():
-        model = make_model()
-    history = model.fit(data, epochs=epochs, verbose=0, **fit).history
-    return {
-        "history": {name: [np.asarray(v).tolist() for v in values] for name, values in history.items()},
-        "evaluated": {k: np.asarray(v).tolist() for k, v in model.evaluate(data, verbose=0, return_dict=True).items()},
-        "predicted": np.asarray(model.predict(data.map(lambda *row: row[0]), verbose=0)).tolist(),
-        "weights": [np.asarray(w).tolist() for w in model.get_weights() if np.asarray(w).dtype.kind == "f"],
-        "iterations": int(model.optimizer.iterations.numpy()),
-        "replicas": chosen.num_replicas_in_sync,
-    }
-
-
-def train_each(post: Any, cases: list[str], **kwargs: Any) -> dict[str, dict[str, Any]]:
-    """`train` several cases one after the other, for one start of the tasks."""
+    if devices > 1:
+        split_the_cpu(tf, devices)
+    chosen = strategies.make_strategy(strategy, None)
     results = {}
     for case in cases:
-        results[case] = train(post, case, **kwargs)
-        post(case)
+        tf.keras.utils.set_random_seed(7)
+        make_model, data = CASES[case](tf, tf.keras, np.random.RandomState(0))
+        with chosen.scope():
+            model = make_model()
+        results[case] = _measure(np, model, data)
+        post((case, chosen.num_replicas_in_sync))
     return results
 
 
-def _strategy(tf: Any, strategies: Any, name: str, devices: int) -> Any:
-    if devices > 1:
-        split_the_cpu(tf, devices)
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(devices)])
-    return strategies.make_strategy(name, None)
+def _measure(np: Any, model: Any, data: Any) -> dict[str, Any]:
+    before = model.evaluate(data, verbose=0, return_dict=True)
+    history = model.fit(data, epochs=2, verbose=0).history
+    after = model.evaluate(data, verbose=0, return_dict=True)
+    return {
+        "before": {name: np.asarray(value) for name, value in before.items()},
+        "history": {name: np.asarray(values) for name, values in history.items()},
+        "after": {name: np.asarray(value) for name, value in after.items()},
+        "predicted": np.asarray(model.predict(data.map(lambda *row: row[0]), verbose=0)),
+        "weights": [np.asarray(w) for w in model.get_weights() if np.asarray(w).dtype.kind == "f"],
+        "steps": int(model.optimizer.iterations.numpy()),
+    }
 
 
 def split_the_cpu(tf: Any, devices: int) -> None:
@@ -213,20 +206,25 @@ def custom_step(tf: Any, keras: Any, random: Any) -> Any:
     return make_model, _rows(tf, x, x.sum(1, keepdims=True))
 
 
-def uneven(tf: Any, keras: Any, random: Any) -> Any:
-    """A last batch that leaves workers with unequal rows, one of several replicas with none."""
-    make_model, _ = classify(tf, keras, random)
-    x = random.rand(13, 4).astype("float32")
-    return make_model, _rows(tf, x, (x.sum(1, keepdims=True) > 2).astype("float32"))
+def several_steps(tf: Any, keras: Any, random: Any) -> Any:
+    """Several steps in one call of the train function, not a whole number of calls an epoch."""
+    x = random.rand(40, 6).astype("float32")
+
+    def make_model() -> Any:
+        model = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.05), "mse", metrics=["mae"], steps_per_execution=3)
+        return model
+
+    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
 
 
 def normalised(tf: Any, keras: Any, random: Any) -> Any:
-    """Layers with statistics, and with random numbers, of their own."""
+    """Statistics of whole batches."""
     x = random.rand(32, 6).astype("float32")
 
     def make_model() -> Any:
         layers = keras.layers
-        middle = [layers.Dense(5), layers.BatchNormalization(momentum=0.5), layers.Dropout(0.5)]
+        middle = [layers.Dense(5), layers.BatchNormalization(momentum=0.5, synchronized=True)]
         model = keras.Sequential([layers.Input((6,)), *middle, layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.01), "mse")
         return model
@@ -234,12 +232,16 @@ def normalised(tf: Any, keras: Any, random: Any) -> Any:
     return make_model, _rows(tf, x, x.sum(1, keepdims=True))
 
 
+def uneven(tf: Any, keras: Any, random: Any) -> Any:
+    """A last batch that leaves the workers with unequal rows, and one of four replicas with none."""
+    make_model, _ = classify(tf, keras, random)
+    x = random.rand(13, 4).astype("float32")
+    return make_model, _rows(tf, x, (x.sum(1, keepdims=True) > 2).astype("float32"))
+
+
 CASES: dict[str, Case] = {
     case.__name__: case
-    for case in (dense, partial, deferred, classify, columns, ragged, sparse, custom_step, uneven, normalised)
-}
-
-
-def keras_is_legacy() -> bool:
-    """Whether `tf.keras` is tf-keras."""
-    return os.environ.get("TF_USE_LEGACY_KERAS") == "1"
+    for case in (
+        dense, partial, deferred, classify, columns, ragged, sparse, custom_step, several_steps, normalised, uneven,
+    )
+}  # fmt: skip

@@ -70,7 +70,7 @@ def ps_chief(post: Callable[[Any], None], files: str) -> list[list[int]]:
 
 
 def test_each_parameter_server_worker_reads_its_own_shard(forge: Forge, files: Path) -> None:
-    server = (f"{HERE}:ps_server", {})
+    server: tuple[str, dict[str, Any]] = (f"{HERE}:ps_server", {})
     jobs = {"worker-0": server, "worker-1": server, "ps-0": server}
     with cluster(forge, {**jobs, "chief-0": (f"{HERE}:ps_chief", {"files": str(files)})}) as crew:
         batches = [batch for batch in crew.result("chief-0") if batch]

@@ -597,6 +597,21 @@ def test_nothing_hangs_that_does_not_train(before: list[str]) -> None:
     assert job.on("hang worker-0") == ""
 
 
+@pytest.mark.parametrize("ending", ["startup_failed", "hang worker-0", "evaluator_late", "lost worker-0"])
+def test_the_post_mortem_of_an_end_is_of_what_caused_it(ending: str) -> None:
+    job = running(failure={"max_restarts": 0})
+    job.on("checkpoint 5", *(["finished worker-0", "finished worker-1"] if ending == "evaluator_late" else []))
+    job.on(ending, "settled")
+    (end,) = job.ended
+    assert [failure.kind for failure in end.failures] == [ending.split()[0]]
+
+
+def test_a_run_that_was_only_stopped_has_no_failure() -> None:
+    job = running()
+    job.on("interrupted")
+    assert job.ended == [End("the run was stopped")]
+
+
 def test_a_placement_that_fails_is_the_end() -> None:
     job = Job(spec_of())
     assert job.on("placement_failed") == "end, finish PlacementError"

@@ -1,0 +1,137 @@
+"""Jobs through Ray's Job API on a head of its own, with its token authentication."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import PreflightError, SubmissionError
+from cluster.submission import submit
+from tests.ray.conftest import JOBS
+
+pytestmark = pytest.mark.timeout(300)
+
+RAY = str(Path(sys.executable).with_name("ray"))
+TFCLUSTER = str(Path(sys.executable).with_name("tfcluster"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """Environment variables that reach a Ray head started by `ray start`, which wants a token."""
+    home = tmp_path_factory.mktemp("home")
+    dashboard = free_port()
+    env = {
+        **os.environ,
+        "HOME": str(home),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    env.pop("RAY_ADDRESS", None)
+    # A path of its own, short enough for Ray's sockets, so that stopping it stops nothing else.
+    temp = tmp_path_factory.mktemp("ray")
+    command = [
+        RAY,
+        "start",
+        "--head",
+        f"--port={free_port()}",
+        f"--dashboard-port={dashboard}",
+        "--num-cpus=4",
+        "--block",
+    ]
+    command += ["--node-ip-address=127.0.0.1", "--disable-usage-stats", f"--temp-dir={temp}"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if "Ray runtime started" in line:
+            break
+    yield env
+    process.terminate()
+    process.wait(60)
+    process.stdout.close()
+
+
+@pytest.fixture
+def job_folder(tmp_path) -> Path:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    shutil.copy(JOBS / "train.py", folder)
+    spec = {"name": "sent", "entrypoint": "train.py:report", "storage": str(tmp_path / "runs"), "warm": False}
+    (folder / "job.json").write_text(json.dumps(spec))
+    return folder
+
+
+def test_submit_wait_status_logs(head, job_folder, monkeypatch):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.setenv(name, head[name])
+    job = submit(job_folder / "job.json")
+    assert job.wait(240) == "SUCCEEDED", job.logs()
+    assert "hello from worker-0" in job.logs()
+    assert job.exit_code() == 0
+    run = next((job_folder.parent / "runs").iterdir())
+    assert json.loads((run / "result.json").read_text())["value"]["steps"] == 3
+
+
+def test_the_command_submits_follows_and_ends_with_the_jobs_exit_code(head, job_folder):
+    spec = json.loads((job_folder / "job.json").read_text()) | {"entrypoint": "train.py:raises"}
+    (job_folder / "job.json").write_text(json.dumps(spec))
+    command = [TFCLUSTER, "submit", str(job_folder / "job.json"), "--wait"]
+    done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=240)
+    assert "the moon is in the wrong phase" in done.stdout
+    assert done.returncode == 10, done.stdout + done.stderr
+
+
+def test_ray_job_submit_runs_the_same_launcher_and_stop_ends_it(head, job_folder):
+    spec = json.loads((job_folder / "job.json").read_text()) | {"entrypoint": "train.py:waits"}
+    (job_folder / "job.json").write_text(json.dumps(spec))
+    command = [RAY, "job", "submit", "--no-wait", "--submission-id", "by-hand", "--working-dir", str(job_folder)]
+    command += ["--", "tfcluster", "run", "job.json"]
+    subprocess.run(command, env=head, check=True, capture_output=True, timeout=120)
+    follow = subprocess.Popen(
+        [TFCLUSTER, "logs", "by-hand", "--follow", "--address", head["RAY_API_SERVER_ADDRESS"]],
+        env=head, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert any("step 1" in line for line in follow.stdout)
+    stop = [TFCLUSTER, "stop", "by-hand", "--address", head["RAY_API_SERVER_ADDRESS"]]
+    assert "stopping" in subprocess.run(stop, env=head, capture_output=True, text=True, timeout=60).stdout
+    follow.stdout.read()
+    follow.stdout.close()
+    follow.wait(60)
+    run = next((job_folder.parent / "runs").iterdir())
+    assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_without_the_token_the_sentence_says_what_to_set(head, job_folder):
+    env = {**head, "RAY_AUTH_TOKEN": "0" * 64}
+    command = [TFCLUSTER, "submit", str(job_folder / "job.json")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == SubmissionError.exit_code
+    assert "token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_head_at_the_address(job_folder):
+    with pytest.raises(SubmissionError, match="no Ray head answered"):
+        submit(job_folder / "job.json", address=f"http://127.0.0.1:{free_port()}")
+
+
+def test_a_mistake_is_seen_before_anything_is_sent(job_folder):
+    spec = json.loads((job_folder / "job.json").read_text()) | {"entrypoint": "train.py:missing"}
+    (job_folder / "job.json").write_text(json.dumps(spec))
+    with pytest.raises(PreflightError, match="missing"):
+        submit(job_folder / "job.json", address=f"http://127.0.0.1:{free_port()}")
