@@ -133,7 +133,7 @@ class Attempts:
         self._emit(Event("attempt_started", attempt))
         self.progress.seen.clear()
         try:
-            self._gang = workers.build(self.plan, lambda text: self._notice(text))
+            self._gang = workers.build(self.plan, self._connection.runtime_env, self._notice)
         except (PlacementError, StartupError) as error:
             kind: Kind = "placement_failed" if isinstance(error, PlacementError) else "startup_failed"
             data = {"happened": error.happened, "seen": error.seen, "todo": error.todo}
@@ -190,8 +190,8 @@ class Attempts:
     def _task_directory(self, task: Task) -> str:
         """The job's folder on the task's node: Ray's copy of it, where Ray has shipped one."""
         assert self._gang is not None
-        root = self._connection.working_dir or self.plan.spec.runtime_env.get("working_dir")
-        if root is None or not self._directory.startswith(str(root)):
+        root = self._connection.shipped
+        if root is None or not self._directory.startswith(root):
             return self._directory
         return os.path.normpath(
             os.path.join(self._gang.landings[task].directory, os.path.relpath(self._directory, root))

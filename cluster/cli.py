@@ -137,7 +137,7 @@ def plan(
     if os.environ.get("RAY_ADDRESS"):
         from cluster.connection import connect
 
-        with connect(job):
+        with connect(job, str(spec.resolve().parent)):
             nodes, facts = nodes_from_ray(), gather(job, spec.resolve().parent, prepared=False)
     else:
         nodes, facts = [local_node()], gather(job, spec.resolve().parent, prepared=False)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from cluster import warm_client
 from cluster.attempts import Attempts, status_of
 from cluster.connection import Connection, connect, wants_embedded
-from cluster.environment import EXCLUDED, import_environment
+from cluster.environment import import_environment
 from cluster.errors import PreflightError, TfClusterError
 from cluster.events import Event
 from cluster.locations import join
@@ -100,11 +100,10 @@ def run(
     with contextlib.ExitStack() as stack:
         prepare(job, where)
         warming = _warm_up(job, where) if wants_embedded() else None
-        connection = stack.enter_context(connect(job))
+        connection = stack.enter_context(connect(job, where))
         stack.enter_context(_terminable())  # after Ray, which installs a handler of its own
         if warming is not None:
             warming.join()
-        job = _ship_code(job, connection, where)
         plan = make_plan(job, connection.nodes, gather(job, Path(where)))
         plan.raise_for_errors()
         recorder = Recorder(RunDirectory(_run_uri(job, where, connection)), plan)
@@ -182,28 +181,12 @@ def _warm_up(spec: JobSpec, directory: str) -> threading.Thread | None:
     return thread
 
 
-def _ship_code(spec: JobSpec, connection: Connection, directory: str) -> JobSpec:
-    """On several machines, have Ray bring the job's folder to each node, unless the user or the Ray job did."""
-    several = len({node.address for node in connection.nodes}) > 1
-    if connection.working_dir or "working_dir" in spec.runtime_env or not several:
-        return spec
-    shipped = {**spec.runtime_env, "working_dir": directory}
-    shipped.setdefault("excludes", [*EXCLUDED, *_inside(resolve(spec.storage, directory), directory)])
-    return spec.model_copy(update={"runtime_env": shipped})
-
-
-def _inside(path: str, directory: str) -> list[str]:
-    """`path` relative to `directory`, where it lies below it."""
-    relative = os.path.relpath(path, directory) if "://" not in path else ".."
-    return [] if relative.startswith("..") else [relative]
-
-
 def _run_uri(spec: JobSpec, directory: str, connection: Connection) -> str:
     """`<storage>/<name>-<time>-<random>`; inside a Ray job a relative storage is below the home directory.
 
     Ray deletes a job's working directory, and with it what was written there.
     """
-    inside = connection.working_dir is not None and directory.startswith(connection.working_dir)
+    inside = bool(connection.job_id and connection.shipped and directory.startswith(connection.shipped))
     base = resolve(spec.storage, str(Path.home()) if inside else directory)
     return join(base, f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
 

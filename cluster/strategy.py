@@ -84,9 +84,10 @@ def repair_multi_worker_reduce() -> None:
     """Make Keras 3 `fit`, `evaluate` and `predict` work under every MultiWorkerMirroredStrategy; idempotent.
 
     Keras averages each step's logs by `strategy.reduce("MEAN", scalar, axis=0)`, where a scalar has no axis 0, and a
-    whole batch by `strategy.reduce("MEAN", batch)`, only to learn shapes. Both are repaired where they are, in Keras:
-    so it does not matter who makes the strategy or how it is imported, and `strategy.reduce` stays TensorFlow's own.
-    Does nothing under tf-keras, which needs no repair, or when Keras computes on another backend.
+    whole batch by `strategy.reduce("MEAN", batch)`, only to learn shapes; with `steps_per_execution` it meets an error
+    of TensorFlow's. Each is repaired where it is: so it does not matter who makes the strategy or how it is imported,
+    and `strategy.reduce` stays TensorFlow's own. Does nothing under tf-keras, which needs no repair, or when Keras
+    computes on another backend.
     """
     if os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):
         return
@@ -101,6 +102,7 @@ def repair_multi_worker_reduce() -> None:
     trainer.reduce_per_replica = _mean_over_replicas(trainer.reduce_per_replica)
     build = trainer.TensorFlowTrainer._maybe_symbolic_build
     trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_first_replica(build)
+    _let_collectives_nest()
 
 
 def _build_from_first_replica(original: Callable[..., None]) -> Callable[..., None]:
@@ -170,3 +172,17 @@ def _means(strategy: Any, replicas: list[Any]) -> list[Any]:
     mean = strategy.reduce(tf.distribute.ReduceOp.MEAN, packed, axis=None)
     sizes = [value.shape.num_elements() for value in local]
     return [tf.reshape(part, value.shape) for part, value in zip(tf.split(mean, sizes), local, strict=True)]
+
+
+def _let_collectives_nest() -> None:
+    """Have a collective work in a `tf.function` that is called in a `tf.cond`, as Keras's `steps_per_execution` does.
+
+    A collective's key is captured at call time, which control flow cannot do: TensorFlow puts the capture in the
+    function around it (`CollectiveReplicaLauncher._next_instance_key`), but where functions nest it forgets to.
+    """
+    from tensorflow.python.ops.control_flow_v2_func_graphs import ControlFlowFuncGraph
+
+    def capture_call_time_value(graph: Any, *args: Any, **kwargs: Any) -> Any:
+        return graph.outer_graph.capture_call_time_value(*args, **kwargs)
+
+    ControlFlowFuncGraph.capture_call_time_value = capture_call_time_value

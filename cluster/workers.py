@@ -31,6 +31,7 @@ class Gang:
     workers: dict[Task, Any]
     landings: dict[Task, Landing]
     hosts: dict[str, str]
+    runtime_env: Mapping[str, Any]
 
     def host(self, task: Task) -> str:
         """IP address of the node that `task` landed on."""
@@ -41,11 +42,12 @@ class Gang:
         return {task: join_address(self.host(task), landing.port) for task, landing in self.landings.items()}
 
 
-def build(plan: Plan, tell: Callable[[str], None]) -> Gang:
+def build(plan: Plan, runtime_env: Mapping[str, Any], tell: Callable[[str], None]) -> Gang:
     """Place and start one supervisor a task, all or none.
 
     Args:
         plan: tasks and bundles.
+        runtime_env: what each supervisor asks for, beyond what the Ray job has.
         tell: is given a sentence when there is something to wait for.
 
     Raises:
@@ -56,7 +58,7 @@ def build(plan: Plan, tell: Callable[[str], None]) -> Gang:
 
     spec = plan.spec
     group = placement_group([ray_bundle(task.bundle) for task in plan.tasks], strategy=spec.placement.upper())
-    gang = Gang(group, {task.task: index for index, task in enumerate(plan.tasks)}, {}, {}, {})
+    gang = Gang(group, {task.task: index for index, task in enumerate(plan.tasks)}, {}, {}, {}, runtime_env)
     try:
         _wait_for_bundles(gang, plan, tell)
         for task in plan.tasks:
@@ -119,8 +121,8 @@ def _supervisor(gang: Gang, plan: Plan, task: Task) -> Any:
         options["memory"] = int(memory)
     if bundle:
         options["resources"] = bundle
-    if plan.spec.runtime_env:
-        options["runtime_env"] = plan.spec.runtime_env
+    if gang.runtime_env:
+        options["runtime_env"] = dict(gang.runtime_env)
     return ray.remote(Worker).options(**options).remote(str(task))
 
 

@@ -358,6 +358,12 @@ def test_before_all_are_placed_nothing_restarts_in_place(name: str) -> None:
     assert job.on("placed") == "start"
 
 
+def test_before_all_are_placed_nothing_has_finished() -> None:
+    job = Job(spec_of("none", roles={"evaluator": 0}))
+    assert job.on("finished worker-0") == ""
+    assert job.on("placed", "finished worker-0") == "release, finish well"
+
+
 # A lost evaluator
 
 
@@ -446,9 +452,10 @@ def test_a_new_attempt_goes_on_from_the_last_checkpoint() -> None:
     assert job.state.checkpoint == 10
 
 
-def test_a_new_attempt_forgets_who_had_finished() -> None:
+def test_a_new_attempt_forgets_who_had_finished_and_what_broke() -> None:
     job = running(roles={"evaluator": 0})
     job.on("finished worker-1", "lost worker-0", "settled", "placed")
+    assert job.state.failures == ()
     assert job.on("finished worker-0") == "wake 10"
 
 
