@@ -9,12 +9,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cluster import lifecycle, workers
 from cluster.connection import Connection
 from cluster.environment import task_environment
-from cluster.errors import InterruptedRunError, PlacementError, StartupError, TfClusterError
+from cluster.errors import (
+    InterruptedRunError,
+    PlacementError,
+    StartupError,
+    StorageError,
+    TaskLostError,
+    TfClusterError,
+)
 from cluster.events import Event, Kind
 from cluster.inbox import Inbox
 from cluster.launch import Launch
@@ -79,6 +87,8 @@ class Attempts:
 
     def run(self, about: dict[str, Any]) -> TfClusterError | None:
         """Run to the end; returns the error, or None on success. Leaves no task, actor or bundle behind."""
+        from ray.exceptions import RayError
+
         try:
             self._emit(Event("run_started", data=about))
             self._perform(self._first)
@@ -87,6 +97,8 @@ class Attempts:
                     self._take(event)
         except KeyboardInterrupt as interrupt:
             self._interrupted(str(interrupt) or "Ctrl-C")
+        except RayError as error:
+            self._error = TaskLostError("the Ray cluster no longer answers", str(error).strip(), "see Ray's logs")
         finally:
             if self._gang is not None:
                 workers.tear_down(self._gang, grace=0.0)
@@ -98,7 +110,7 @@ class Attempts:
     def _interrupted(self, reason: str) -> None:
         self._take(Event("interrupted", data={"reason": reason}))
         if self._error is None:  # it came while the end was being performed
-            self._error = InterruptedRunError("the run was stopped", reason, "run it again to go on")
+            self._error = InterruptedRunError("the run was stopped", reason, "its checkpoints are in the run directory")
 
     def _emit(self, event: Event) -> None:
         self.progress.take(event, self.leader)
@@ -113,6 +125,8 @@ class Attempts:
             self._emit(event)
         if event.kind == "checkpoint":
             self._tell_evaluator({"kind": "checkpoint", "step": event.data["step"]})
+        if event.kind == "task_ready" and event.task == self.state.evaluator and self.state.checkpoint is not None:
+            self._tell_evaluator({"kind": "checkpoint", "step": self.state.checkpoint})
         self.state, actions = lifecycle.step(self.state, event)
         self._perform(actions)
 
@@ -138,6 +152,9 @@ class Attempts:
             kind: Kind = "placement_failed" if isinstance(error, PlacementError) else "startup_failed"
             data = {"happened": error.happened, "seen": error.seen, "todo": error.todo}
             self._take(Event(kind, attempt, data=data))
+            return
+        except workers.SupervisorLostError as error:
+            self._take(Event("lost", attempt, error.task, {"reason": str(error), "node_alive": False}))
             return
         nodes = {str(task): self._gang.host(task) for task in self._gang.landings}
         pids = {str(task): landing.pid for task, landing in self._gang.landings.items()}
@@ -183,7 +200,7 @@ class Attempts:
             workers=sum(trains(t.task, spec.strategy) for t in self.plan.tasks) or 1,
             leader=task == self.leader,
             checkpoint=self.state.checkpoint,
-            sys_path=tuple(p for p in sys.path if p and not p.startswith((sys.prefix, sys.base_prefix))),
+            sys_path=tuple(p for p in sys.path if p and not _installed(Path(p))),
         )
         return pickle.dumps(order)
 
@@ -191,7 +208,7 @@ class Attempts:
         """The job's folder on the task's node: Ray's copy of it, where Ray has shipped one."""
         assert self._gang is not None
         root = self._connection.shipped
-        if root is None or not self._directory.startswith(root):
+        if root is None or not Path(self._directory).is_relative_to(root):
             return self._directory
         return os.path.normpath(
             os.path.join(self._gang.landings[task].directory, os.path.relpath(self._directory, root))
@@ -203,7 +220,7 @@ class Attempts:
         try:
             if action.task in self._gang.workers and not self._alive(action.task):
                 workers.replace_worker(self._gang, self.plan, action.task)
-        except StartupError as error:
+        except (StartupError, workers.SupervisorLostError) as error:
             self._take(Event("lost", self.state.attempt, action.task, {"reason": str(error), "node_alive": False}))
             return
         self._start_task(action.task)
@@ -273,9 +290,9 @@ class Attempts:
 
     def _leave(self, grace: float) -> None:
         assert self._gang is not None
-        gang, self._gang = self._gang, None
         self._inbox.clear()
-        workers.tear_down(gang, grace)
+        workers.tear_down(self._gang, grace)
+        self._gang = None
 
     def _finish(self, action: lifecycle.Finish) -> None:
         self._error = action.error
@@ -329,11 +346,21 @@ class Attempts:
 
     def _keep_uploaded(self) -> None:
         if time.monotonic() - self._uploaded > 30.0:
-            self.recorder.directory.upload()
+            try:
+                self.recorder.directory.upload()
+            except StorageError as error:  # the next upload, and the last at the latest, tries again
+                self._notice(f"not uploaded yet: {error}")
             self._uploaded = time.monotonic()
 
     def _notice(self, text: str) -> None:
         self._emit(Event("notice", self.state.attempt, data={"text": text}))
+
+
+def _installed(folder: Path) -> bool:
+    """Whether a folder of the module path belongs to Python's installation, which each node has its own of."""
+    return any(part in ("site-packages", "dist-packages") for part in folder.parts) or folder.is_relative_to(
+        Path(os.__file__).parent
+    )
 
 
 def status_of(error: TfClusterError | None) -> str:

@@ -44,11 +44,12 @@ class Channel:
             return self._newest
 
     def _listen(self) -> None:
-        with self._connection.makefile("rb") as lines:
-            for line in lines:
-                self._take(json.loads(line))
-        # The supervisor is gone, so nobody watches this task any more.
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+        try:
+            with self._connection.makefile("rb") as lines:
+                for line in lines:
+                    self._take(json.loads(line))
+        finally:  # the supervisor is gone, so nobody watches this task any more
+            os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _take(self, command: dict[str, Any]) -> None:
         with self._changed:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import StorageError
-from cluster.storage import download_folder, upload_folder
+from cluster.storage import Stamps, delete_others, download_folder, upload_folder
 
 PREFIX = "ckpt"
 
@@ -57,6 +57,7 @@ class Checkpointer:
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(directory), keep, checkpoint_name=PREFIX)
         self._options = tf.train.CheckpointOptions(experimental_io_device=io_device)
         self._directory = directory
+        self._uploaded: Stamps = {}
 
     def restore(self, expected: int | None = None) -> Position | None:
         """Load the newest checkpoint; None where there is none.
@@ -69,7 +70,7 @@ class Checkpointer:
             StorageError: `expected` cannot be seen from here.
         """
         if self._remote is not None:
-            download_folder(self._remote, self._source)
+            fetch_newest(self._remote, self._source)
         found = positions(self._source)
         if expected is not None and (not found or found[-1].step < expected):
             raise StorageError(
@@ -91,8 +92,18 @@ class Checkpointer:
         write_position(self._directory, position)
         forget_deleted(self._directory)
         if self._remote is not None:
-            upload_folder(self._directory, self._remote)
+            upload_folder(self._directory, self._remote, self._uploaded)
+            delete_others(self._remote, {path.name for path in self._directory.iterdir()})
         self._saved(position)
+
+
+def fetch_newest(remote: str, folder: Path, step: int | None = None) -> None:
+    """Copy the newest checkpoint of a remote run, or the one of `step`, into `folder`."""
+    download_folder(remote, folder, lambda name: name.endswith(".json"))
+    steps = [int(path.stem.rsplit("-", 1)[1]) for path in folder.glob(f"{PREFIX}-*.json")]
+    if steps:
+        wanted = f"{PREFIX}-{max(steps) if step is None else step}."
+        download_folder(remote, folder, lambda name: name.startswith(wanted))
 
 
 def write_position(folder: Path, position: Position) -> None:

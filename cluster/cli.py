@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.errors import PreflightError, SpecError, TfClusterError
+from cluster.locations import join, shown
 
 if TYPE_CHECKING:
     from cluster.launcher import Result
@@ -46,7 +47,7 @@ def main() -> None:
     except TfClusterError as error:
         typer.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
         if error.run_dir:
-            typer.echo(f"run directory: {error.run_dir}\nnext: tfcluster logs {error.run_dir}", err=True)
+            typer.echo(f"run directory: {shown(error.run_dir)}\nnext: tfcluster logs {shown(error.run_dir)}", err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
@@ -102,12 +103,12 @@ def _show_result(result: Result) -> None:
         rows.append(("metrics", metrics_text(result.metrics)))
     if isinstance(result.value, dict):
         rows.append(("returned", json.dumps(result.value)))
-    rows.append(("run directory", result.run_dir))
+    rows.append(("run directory", shown(result.run_dir)))
     for name in ("checkpoints", "tensorboard", "export", "logs"):
         folder = Path(result.run_dir, name)
         if "://" in result.run_dir or (folder.is_dir() and any(folder.iterdir())):
-            rows.append((f"  {name}", f"{result.run_dir}/{name}"))
-    _print_rows([*rows, ("next", f"tfcluster logs {result.run_dir}")])
+            rows.append((f"  {name}", shown(join(result.run_dir, name))))
+    _print_rows([*rows, ("next", f"tfcluster logs {shown(result.run_dir)}")])
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

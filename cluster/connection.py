@@ -106,7 +106,7 @@ def excludes(spec: JobSpec, directory: str) -> list[str]:
 
 
 def _start(spec: JobSpec, runtime_env: Mapping[str, Any]) -> None:
-    """A Ray of our own, on the loopback address, with as many logical CPUs as the spec asks for."""
+    """A Ray of our own, with as many logical CPUs as the spec asks for."""
     import ray
 
     asked = sum(spec.role(task.role).cpus for task in tasks_of(spec))
@@ -117,7 +117,6 @@ def _start(spec: JobSpec, runtime_env: Mapping[str, Any]) -> None:
         "log_to_driver": False,
         "logging_level": "ERROR",
         "runtime_env": dict(runtime_env) or None,
-        "_node_ip_address": "127.0.0.1",
     }
     try:
         ray.init(**settings)

@@ -12,13 +12,13 @@ from typing import Any
 
 from cluster import strategy as strategies
 from cluster.channel import Channel
-from cluster.checkpoints import PREFIX, Checkpointer, Position
+from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest
 from cluster.errors import SpecError
 from cluster.launch import Launch
 from cluster.locations import join
 from cluster.per_worker import respect_per_worker_batches
 from cluster.spec import DataSpec, JobSpec
-from cluster.storage import RunDirectory, download_folder, upload_folder
+from cluster.storage import RunDirectory, upload_folder
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
 REPORT_SECONDS = 0.1
@@ -258,7 +258,7 @@ class TaskContext:
             folder = self._storage.local / "checkpoints"
             if not self._storage.is_local:
                 folder = self._scratch / "restored"
-                download_folder(join(self.run_dir, "checkpoints"), folder)
+                fetch_newest(join(self.run_dir, "checkpoints"), folder, step)
             yield os.fspath(folder / f"{PREFIX}-{step}")
             self._channel.send("evaluated", step=step, metrics=self._evaluated_metrics())
             step = self._channel.next_checkpoint()

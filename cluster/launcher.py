@@ -19,13 +19,14 @@ from cluster import warm_client
 from cluster.attempts import Attempts, status_of
 from cluster.connection import Connection, connect, wants_embedded
 from cluster.environment import import_environment
-from cluster.errors import PreflightError, TfClusterError
+from cluster.errors import PreflightError, StorageError, TfClusterError
 from cluster.events import Event
 from cluster.locations import join
 from cluster.plan import Plan, make_plan
 from cluster.preflight import gather, local_node
 from cluster.processes import require_linux
 from cluster.recorder import Recorder
+from cluster.runs import started_at
 from cluster.spec import JobSpec
 from cluster.storage import RunDirectory, resolve
 from cluster.tasks import Task, tasks_of
@@ -112,7 +113,10 @@ def run(
         attempts = Attempts(plan, recorder, watcher.event, watcher.log, connection, where, payload_code(spec))
         error = attempts.run(_about(connection, recorder))
         result = _result(attempts, error, time.time() - started)
-        recorder.result(vars(result))
+        try:
+            recorder.result(vars(result))
+        except StorageError as unstored:
+            error = error or unstored
     if error is not None:
         error.run_dir = result.run_dir
         raise error
@@ -207,6 +211,7 @@ def _about(connection: Connection, recorder: Recorder) -> dict[str, Any]:
     return {
         "run_dir": recorder.directory.uri,
         "pid": os.getpid(),
+        "pid_started": started_at(os.getpid()),
         "hostname": os.uname().nodename,
         "job_id": connection.job_id,
         "embedded": connection.embedded,

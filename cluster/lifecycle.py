@@ -268,6 +268,8 @@ def _startup_failed(state: State, event: Event) -> _Next:
 def _evaluator_late(state: State, event: Event) -> _Next:
     if state.phase != "draining":
         return state, ()
+    if state.spec.script is not None:
+        return _succeed(state)  # it cannot be told that training is over; it has had its time
     seen = f"checkpoint {state.checkpoint} after {state.spec.timeouts.evaluator:g} s"
     error = EvaluatorError(
         "training succeeded, but the evaluator did not see its last checkpoint in time",

@@ -37,8 +37,13 @@ def die_with_parent(parent: int) -> None:
 
 def kill_group(pid: int, number: int) -> None:
     """Send signal `number` to the process group that `pid` leads, if any of it is left."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    try:
         os.killpg(pid, number)
+    except ProcessLookupError:  # none of it is left, or it has not made its group yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    except PermissionError:
+        pass
 
 
 def signal_name(number: int) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,8 +178,25 @@ def copy_up(path: Path, filesystem: FileSystem, target: str) -> None:
         raise StorageError("a file could not be stored", target, _first_line(error)) from None
 
 
-def download_folder(uri: str, folder: Path) -> None:
-    """Copy every file below `uri` into the local `folder`; an absent `uri` is an empty one.
+def delete_others(uri: str, keep: Set[str]) -> None:
+    """Delete the files directly in `uri` whose names are not in `keep`.
+
+    Raises:
+        StorageError: the storage refuses.
+    """
+    from pyarrow import fs
+
+    filesystem, path = open_filesystem(uri)
+    try:
+        for info in filesystem.get_file_info(fs.FileSelector(path.rstrip("/"), allow_not_found=True)):
+            if info.type == fs.FileType.File and info.base_name not in keep:
+                filesystem.delete_file(info.path)
+    except OSError as error:
+        raise StorageError("a file could not be deleted", shown(uri), _first_line(error)) from None
+
+
+def download_folder(uri: str, folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
+    """Copy the files below `uri` whose names are `wanted` into the local `folder`; an absent `uri` is an empty one.
 
     Raises:
         StorageError: the storage refuses, or `folder` cannot be written.
@@ -189,7 +207,7 @@ def download_folder(uri: str, folder: Path) -> None:
     base = path.rstrip("/")
     try:
         for info in filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True)):
-            if info.type == fs.FileType.File:
+            if info.type == fs.FileType.File and wanted(info.base_name):
                 target = folder / info.path.removeprefix(base).lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with filesystem.open_input_stream(info.path) as source, open(target, "wb") as sink:

@@ -146,7 +146,12 @@ def _travelling(job: JobSpec, spec: object, directory: Path) -> Iterator[tuple[P
     with tempfile.TemporaryDirectory(prefix="tfcluster-submit-") as staging:
         copy = Path(staging, "job")
         shutil.copytree(directory, copy, ignore=shutil.ignore_patterns(*EXCLUDED), symlinks=True)
-        (copy / "tfcluster-job.json").write_text(json.dumps(job.to_document()))
+        document = job.to_document()
+        if callable(job.entrypoint):
+            document["entrypoint"] = (
+                "pickled:entrypoint"  # the real name, such as f.<locals>.g, may not be one to import
+            )
+        (copy / "tfcluster-job.json").write_text(json.dumps(document))
         command = ["tfcluster", "run", "tfcluster-job.json"]
         if callable(job.entrypoint):
             import cloudpickle

@@ -16,8 +16,10 @@ from cluster.processes import signal_name
 #: A message to the launcher: an event's kind and data, or `log` with text.
 Message = tuple[str, dict[str, Any]]
 
-#: Messages kept for a launcher that is slow to fetch them; then the task's output has to wait.
-MAX_KEPT = 50_000
+#: Bytes of output kept for a launcher that is slow to fetch them; then the task has to wait.
+MAX_KEPT = 64 << 20
+#: Longest part of a line that waits for its end; a progress bar that only returns the carriage never ends one.
+MAX_LINE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Worker:
         self._partial = b""
         self._channel_partial = b""
         self._messages: list[Message] = []
+        self._kept = 0
+        self._pid = 0
+        self._queued: list[bytes] | None = []  # commands for a task that has not been sent its order yet
         self._news = asyncio.Event()
         self._exited = asyncio.Event()
         self._ended = False  # whether the task itself said how it ended
@@ -90,7 +95,16 @@ class Worker:
         """
         self._forget()
         self._ended = False
+        self._queued = []
         self._exited.clear()
+        try:
+            await self._start(payload, env, preload)
+        except OSError as error:
+            self._forget()
+            self._exited.set()
+            self._say("lost", reason=f"its process could not be started: {error}")
+
+    async def _start(self, payload: bytes, env: dict[str, str], preload: str) -> None:
         loop = asyncio.get_running_loop()
         lifeline = os.getppid() if os.getppid() > 1 else os.getpid()
         self._control = await loop.run_in_executor(None, warm_client.connect, preload, env, lifeline)
@@ -109,13 +123,16 @@ class Worker:
         loop.add_reader(self._output, self._read_output)
         loop.add_reader(self._channel.fileno(), self._read_channel)
         loop.add_reader(self._control.fileno(), self._read_control)
+        queued, self._queued = self._queued or [], None
+        for line in queued:
+            self._channel.sendall(line)
 
     async def next(self, patience: float = 10.0) -> list[Message]:
         """The messages since the last call, waiting up to `patience` seconds for one."""
         if not self._messages:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), patience)
-        messages, self._messages = self._messages, []
+        messages, self._messages, self._kept = self._messages, [], 0
         self._news.clear()
         return messages
 
@@ -125,9 +142,12 @@ class Worker:
 
     async def tell(self, command: dict[str, Any]) -> None:
         """Send a command to the task, see `cluster.channel`."""
-        if self._channel is not None:
+        line = (json.dumps(command) + "\n").encode()
+        if self._queued is not None:
+            self._queued.append(line)
+        elif self._channel is not None:
             with contextlib.suppress(OSError):
-                self._channel.sendall((json.dumps(command) + "\n").encode())
+                self._channel.sendall(line)
 
     async def stop(self, grace: float) -> None:
         """End the task: SIGTERM, then SIGKILL after `grace` seconds, to its whole process group."""
@@ -165,8 +185,6 @@ class Worker:
     def _say(self, kind: str, **data: Any) -> None:
         self._messages.append((kind, data))
         self._news.set()
-        if len(self._messages) > MAX_KEPT:
-            self._pause()
 
     def _pause(self) -> None:
         """Let the pipe fill up until the launcher has fetched what is there."""
@@ -177,7 +195,7 @@ class Worker:
     def _resume(self) -> None:
         if self._output < 0:
             return
-        if len(self._messages) > MAX_KEPT:
+        if self._kept > MAX_KEPT:
             self._pause()
         else:
             asyncio.get_running_loop().add_reader(self._output, self._read_output)
@@ -192,8 +210,13 @@ class Worker:
             asyncio.get_running_loop().remove_reader(self._output)
             return False
         whole, newline, self._partial = (self._partial + data).rpartition(b"\n")
+        if len(self._partial) > MAX_LINE:
+            whole, newline, self._partial = whole + newline + self._partial, b"\n", b""
         if newline:
             self._say("log", text=whole.decode(errors="replace"))
+            self._kept += len(whole)
+        if self._kept > MAX_KEPT:
+            self._pause()
         return True
 
     def _read_channel(self) -> bool:
@@ -223,13 +246,17 @@ class Worker:
             data = b""
         answer = json.loads(data) if data else {"exited": None}
         if "started" in answer:
-            self._say("task_started", pid=answer["started"], how=answer["how"], reason=answer["reason"])
+            self._pid = int(answer["started"] or 0)
+            self._say("task_started", pid=self._pid, how=answer["how"], reason=answer["reason"])
         elif "refused" in answer:
             self._say("lost", reason=answer["refused"])
         else:
             self._process_ended(answer["exited"])
 
     def _process_ended(self, code: int | None) -> None:
+        if code is None and self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, 9)  # the warm process, which does so otherwise, is gone
         while self._read_output():
             pass
         while self._read_channel():

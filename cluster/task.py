@@ -35,8 +35,7 @@ def main(channel_fd: int, stacks_fd: int, scratch: str) -> int:
     env = json.loads(frames.receive(connection))
     order: Launch = pickle.loads(frames.receive(connection))
     channel = Channel(connection)
-    settle_in(order, env)
-    code = _report(order, channel, scratch)
+    code = _report(order, env, channel, scratch)
     # Threads of TensorFlow's runtime may wait for peers that are gone: exit handlers run, joins do not.
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -60,9 +59,10 @@ def settle_in(order: Launch, env: dict[str, str]) -> None:
         np.random.seed()
 
 
-def _report(order: Launch, channel: Channel, scratch: str) -> int:
+def _report(order: Launch, env: dict[str, str], channel: Channel, scratch: str) -> int:
     """Run the task's code and send how it ended."""
     try:
+        settle_in(order, env)
         value = _run(order, channel, scratch)
     except SystemExit as error:
         code = _exit_code(error)
@@ -77,7 +77,10 @@ def _report(order: Launch, channel: Channel, scratch: str) -> int:
 
 def _finish(channel: Channel, value: Any) -> int:
     sys.stdout.flush()
-    channel.send("finished", value=value)
+    try:
+        channel.send("finished", value=value)
+    except (TypeError, ValueError):  # not JSON, for its keys or because it holds itself
+        channel.send("finished", value=repr(value))
     # A task that exits early breaks its peers' collectives; the launcher says when nobody needs it any more.
     channel.wait_for_release()
     return 0

@@ -198,6 +198,15 @@ def _start(warm: Warm, connection: socket.socket, *, fork: bool, fds: list[int])
     if len(fds) != HANDED_OVER:
         _reply(connection, {"refused": f"{len(fds)} file descriptors came with the request, not {HANDED_OVER}"})
         return
+    try:
+        _fork_task(warm, connection, fork, fds)
+    except OSError as error:  # no room, or too many files or processes: this task's loss, nobody else's
+        _reply(connection, {"refused": f"the node cannot start a task: {error}"})
+    for fd in fds:
+        os.close(fd)
+
+
+def _fork_task(warm: Warm, connection: socket.socket, fork: bool, fds: list[int]) -> None:
     reason = unsafe_to_fork(warm.threads) if fork else "the spec asks for a plain process"
     scratch = tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=os.path.join(runtime_directory(), "scratch"))
     parent = os.getpid()
@@ -206,8 +215,6 @@ def _start(warm: Warm, connection: socket.socket, *, fork: bool, fds: list[int])
     pid = os.fork()
     if pid == 0:
         _become_task(warm, parent, fds, scratch, in_process=not reason)
-    for fd in fds:
-        os.close(fd)
     pidfd = os.pidfd_open(pid)
     warm.tasks[pid] = Forked(pid, pidfd, connection, scratch)
     warm.selector.register(pidfd, selectors.EVENT_READ, ("exit", pid))

@@ -38,6 +38,14 @@ def import_time_environment(env: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in env.items() if k.startswith(_IMPORT_TIME) and k not in _RUN_TIME}
 
 
+def _own() -> dict[str, str]:
+    """Variables of this process that its tasks inherit: a Ray `runtime_env` sets them for supervisors alone.
+
+    Only names that Ray itself leaves alone, so that a launcher and its supervisors agree on the key.
+    """
+    return {k: v for k, v in os.environ.items() if k.startswith(("TF_", "KERAS_", "XLA_"))}
+
+
 def environment_key(preload: str, env: Mapping[str, str]) -> str:
     """Names the warm process that can serve tasks with `preload` and `env` under this Python.
 
@@ -45,7 +53,14 @@ def environment_key(preload: str, env: Mapping[str, str]) -> str:
     """
     here = Path(__file__).parent
     stamps = sorted((p.name, p.stat().st_mtime_ns) for p in here.glob("*.py"))
-    identity = [sys.executable, sys.prefix, str(here), stamps, preload, sorted(import_time_environment(env).items())]
+    identity = [
+        sys.executable,
+        sys.prefix,
+        str(here),
+        stamps,
+        preload,
+        sorted(import_time_environment({**_own(), **env}).items()),
+    ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 

@@ -53,6 +53,7 @@ def build(plan: Plan, runtime_env: Mapping[str, Any], tell: Callable[[str], None
     Raises:
         PlacementError: the cluster did not grant every bundle within `timeouts.placement`.
         StartupError: a supervisor did not come up within `timeouts.startup`.
+        SupervisorLostError: a supervisor, or its node, died meanwhile.
     """
     from ray.util.placement_group import placement_group
 
@@ -64,11 +65,18 @@ def build(plan: Plan, runtime_env: Mapping[str, Any], tell: Callable[[str], None
         for task in plan.tasks:
             gang.workers[task.task] = _supervisor(gang, plan, task.task)
         gang.landings.update(_land(gang, dict.fromkeys(gang.workers, 0), spec.timeouts.startup))
-        gang.hosts.update({node.id: node.address for node in nodes_from_ray()})
+        gang.hosts.update(_hosts())
     except BaseException:
         tear_down(gang, grace=0.0)
         raise
     return gang
+
+
+def _hosts() -> dict[str, str]:
+    """IP address of every node, also of one that has just been lost."""
+    import ray
+
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
 
 
 def ray_bundle(bundle: Mapping[str, float]) -> dict[str, float]:
@@ -128,7 +136,7 @@ def _supervisor(gang: Gang, plan: Plan, task: Task) -> Any:
 
 def _land(gang: Gang, ports: Mapping[Task, int], limit: float) -> dict[Task, Landing]:
     import ray
-    from ray.exceptions import GetTimeoutError, RayError
+    from ray.exceptions import GetTimeoutError, RayError, RuntimeEnvSetupError
 
     refs = {task: gang.workers[task].land.remote(port) for task, port in ports.items()}
     try:
@@ -141,8 +149,35 @@ def _land(gang: Gang, ports: Mapping[Task, int], limit: float) -> dict[Task, Lan
             ", ".join(missing[:8]),
             "raise timeouts.startup if a runtime_env is still being installed; see Ray's logs",
         ) from None
+    except RuntimeEnvSetupError as error:
+        raise StartupError("the runtime environment could not be made", str(error).strip(), "see runtime_env") from None
     except RayError as error:
-        raise StartupError("a supervisor did not come up", str(error).strip(), "see Ray's logs") from None
+        raise SupervisorLostError(_first_lost(refs), type(error).__name__) from None
+
+
+class SupervisorLostError(Exception):
+    """A supervisor, or its node, was lost while the gang was built.
+
+    Attributes:
+        task: whose it was.
+    """
+
+    def __init__(self, task: Task, reason: str) -> None:
+        super().__init__(f"its supervisor was lost while it started ({reason})")
+        self.task = task
+
+
+def _first_lost(refs: Mapping[Task, Any]) -> Task:
+    """The first task whose call failed."""
+    import ray
+    from ray.exceptions import RayError
+
+    for task, ref in refs.items():
+        try:
+            ray.get(ref, timeout=0.0)
+        except RayError:
+            return task
+    return next(iter(refs))
 
 
 def replace_worker(gang: Gang, plan: Plan, task: Task) -> None:

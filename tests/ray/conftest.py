@@ -36,7 +36,6 @@ def ray_address() -> Iterator[str]:
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
-        _node_ip_address="127.0.0.1",
     )
     yield context.address_info["gcs_address"]
     ray.shutdown()

@@ -31,9 +31,11 @@ def test_a_function_without_tensorflow_leaves_a_whole_run_directory(start):
 
 def test_tasks_are_forked_from_the_warm_process_or_new_processes_by_spec(start):
     warm = start(entrypoint="train.py:report")
-    assert warm.join() and warm.wait_for("task_started").data["how"] == "forked"
+    warm.join()
+    assert warm.wait_for("task_started").data["how"] == "forked"
     plain = start(entrypoint="train.py:report", warm=False)
-    assert plain.join() and plain.wait_for("task_started").data["how"] == "spawned"
+    plain.join()
+    assert plain.wait_for("task_started").data["how"] == "spawned"
 
 
 def test_a_task_sees_the_environment_of_its_role(start, monkeypatch):

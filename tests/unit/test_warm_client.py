@@ -195,7 +195,6 @@ def test_when_a_client_goes_its_task_goes(runtime: Path, lifeline: subprocess.Po
     os.close(output)
 
 
-@pytest.mark.xfail(strict=False, reason="a signal between fork and setsid finds no process group")
 def test_a_signal_right_after_the_start_is_not_lost(runtime: Path, lifeline: subprocess.Popen[bytes]) -> None:
     with connect("none", {}, lifeline.pid) as connection:
         channel, theirs = socket.socketpair()
