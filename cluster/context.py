@@ -200,9 +200,12 @@ class TaskContext:
     # Reports
 
     def report(self, step: int, **metrics: float) -> None:
-        """Report progress and metrics; call it as often as you like, at most ten a second are sent."""
+        """Report progress and metrics; call it as often as you like, at most ten a second are sent.
+
+        On the evaluator the metrics belong to the checkpoint at hand, and are sent when it is done with.
+        """
         self._unsent = {"step": int(step), "metrics": {name: float(value) for name, value in metrics.items()}}
-        if time.monotonic() - self._sent_at >= REPORT_SECONDS:
+        if self.role != "evaluator" and time.monotonic() - self._sent_at >= REPORT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
@@ -290,7 +293,8 @@ class TaskContext:
 
     def close(self) -> None:
         """Send what was held back; bring TensorBoard's files to a remote run directory."""
-        self.flush()
+        if self.role != "evaluator":
+            self.flush()
         remote = self._remote("tensorboard")
         if remote is not None and self.is_leader:
             upload_folder(self._folder("tensorboard"), remote)

@@ -57,7 +57,7 @@ def versions_fit(tensorflow: str, tf_keras: str | None, tensorflow_io: str | Non
         problems.append("tensorflow_io: true needs tensorflow-io; install 'ray-tfcluster[tensorflow-io]'")
     if spec.tensorflow_io and _minor(tensorflow) not in TENSORFLOW_IO_FITS:
         problems.append(
-            f"tensorflow-io cannot load its library on TensorFlow {tensorflow}, only on {' and '.join(TENSORFLOW_IO_FITS)}"
+            f"tensorflow-io loads only with TensorFlow {' and '.join(TENSORFLOW_IO_FITS)}, not with {tensorflow}"
         )
     return problems
 

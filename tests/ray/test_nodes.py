@@ -68,8 +68,8 @@ def test_workers_on_two_nodes_and_one_node_is_lost(start, second_node):
     result = job.join()
     assert result.attempts >= 2
     assert not alive(pid)
-    lost = [e.data["reason"] for e in job.events if e.kind == "lost"]
-    assert lost
+    # Either its own loss is seen first, or the broken connection of the worker that is left.
+    assert any(e.kind == "lost" or e.data.get("peer") for e in job.events if e.attempt == 1)
     assert set([e for e in job.events if e.kind == "placed"][-1].data["nodes"].values()) == {first}
     assert result.value["iterations"] >= saved
     assert json.loads(Path(result.run_dir, "result.json").read_text())["status"] == "succeeded"
