@@ -1,0 +1,1 @@
+"""Benchmarks: one file a question, each against the peers in one run."""
