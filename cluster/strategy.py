@@ -83,8 +83,8 @@ def apply_log_level(level: Literal["debug", "info", "warning", "error"]) -> None
 def repair_multi_worker_reduce() -> None:
     """Make Keras 3 `fit`, `evaluate` and `predict` work under every MultiWorkerMirroredStrategy; idempotent.
 
-    Keras averages each step's logs by `strategy.reduce("MEAN", scalar, axis=0)`, where a scalar has no axis 0, and a
-    whole batch by `strategy.reduce("MEAN", batch)`, only to learn shapes; with `steps_per_execution` it meets an error
+    Keras averages each step's logs by `strategy.reduce("MEAN", scalar, axis=0)`, where a scalar has no axis 0; it reads
+    a batch and averages that by `strategy.reduce("MEAN", batch)`, only to learn shapes; with `steps_per_execution` it meets an error
     of TensorFlow's. Each is repaired where it is: so it does not matter who makes the strategy or how it is imported,
     and `strategy.reduce` stays TensorFlow's own. Does nothing under tf-keras, which needs no repair, or when Keras
     computes on another backend.
@@ -101,18 +101,24 @@ def repair_multi_worker_reduce() -> None:
         return
     trainer.reduce_per_replica = _mean_over_replicas(trainer.reduce_per_replica)
     build = trainer.TensorFlowTrainer._maybe_symbolic_build
-    trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_first_replica(build)
+    trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_shapes(build)
     _let_collectives_nest()
 
 
-def _build_from_first_replica(original: Callable[..., None]) -> Callable[..., None]:
-    """Keras's `_maybe_symbolic_build`, given one replica's part of a batch rather than the mean of all parts."""
+def _build_from_shapes(original: Callable[..., None]) -> Callable[..., None]:
+    """Keras's `_maybe_symbolic_build`, given the data's shapes and types instead of a batch read for them.
+
+    Where those leave out what a layer may need, it gets one replica's part of a batch, rather than the mean of all.
+    """
     from keras import tree
 
     def _maybe_symbolic_build(model: Any, iterator: Any = None, data_batch: Any = None) -> None:
         strategy = model._distribute_strategy
         if strategy is None or iterator is None:
             return original(model, iterator=iterator, data_batch=data_batch)
+        specs = tree.map_structure(_of_one_replica, iterator._distributed_dataset.element_spec)
+        if all(map(_says_enough, tree.flatten(specs))):
+            return original(model, data_batch=specs)
         for *_, batches in iterator:
             batch = next(batches)
             part = tree.map_structure(lambda value: strategy.experimental_local_results(value)[0], batch)
@@ -120,6 +126,18 @@ def _build_from_first_replica(original: Callable[..., None]) -> Callable[..., No
         return original(model)
 
     return _maybe_symbolic_build
+
+
+def _of_one_replica(spec: Any) -> Any:
+    """The type of one replica's part of a distributed value; they are all alike."""
+    parts = getattr(spec, "_value_specs", None)
+    return parts[0] if parts else spec
+
+
+def _says_enough(spec: Any) -> bool:
+    """Whether the type of a dataset's component tells all its dimensions but the batch's."""
+    shape = getattr(spec, "shape", None)
+    return shape is not None and shape.rank is not None and shape[1:].is_fully_defined()
 
 
 def _mean_over_replicas(original: Callable[..., Any]) -> Callable[..., Any]:

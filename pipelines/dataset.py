@@ -135,6 +135,7 @@ def _options() -> tf.data.Options:
 
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.enabled = False
     options.dataset_name = PER_WORKER
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -170,6 +171,8 @@ def is_task(process: Path) -> bool:
         parent = (process / "stat").read_text().rsplit(")", 1)[1].split()[1]
         above = Path("/proc", parent, "cmdline").read_bytes().split(b"\0")
     except (OSError, IndexError):
+        return False
+    if words[0] != sys.executable.encode():  # another environment's
         return False
     return b"cluster.task" in words or (b"cluster.warm" in words and b"cluster.warm" in above)
 
