@@ -243,7 +243,7 @@ def test_half_a_gang_is_torn_down(start, monkeypatch):
     """The second supervisor cannot be made: the first, and the placement group, go."""
     from cluster import workers
 
-    made = []
+    made: list[object] = []
     original = workers._supervisor
 
     def second_fails(gang, plan, task):
@@ -258,12 +258,26 @@ def test_half_a_gang_is_torn_down(start, monkeypatch):
         job.join()
 
 
-def run_cli(ray_address: str, *words: str, **more):
-    return subprocess.Popen(
-        [sys.executable, "-m", "cluster", *words],
-        env={**os.environ, "RAY_ADDRESS": ray_address, "PYTHONPATH": str(JOBS.parents[2])},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more,
-    )  # fmt: skip
+@pytest.fixture
+def cli(ray_address):
+    """Start `tfcluster` in a process of its own, which is killed at the end whatever the test saw."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def begin(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cluster", *words],
+            env={**os.environ, "RAY_ADDRESS": ray_address, "PYTHONPATH": str(JOBS.parents[2])},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait(30)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @pytest.fixture
@@ -288,24 +302,22 @@ def until_line(process, text):
     raise AssertionError("".join(seen))
 
 
-def test_a_killed_driver_leaves_nothing(ray_address, waiting_job):
-    process = run_cli(ray_address, "run", str(waiting_job))
+def test_a_killed_driver_leaves_nothing(cli, waiting_job):
+    process = cli("run", str(waiting_job))
     until_line(process, "step 1")
-    assert len(task_processes()) == 2
+    wait_until(lambda: len(task_processes()) == 2, "two tasks do not run", 60)
     process.kill()
     process.wait(30)
-    process.stdout.close()
-    wait_until(lambda: not task_processes(), "tasks outlived their driver")
+    wait_until(lambda: not task_processes(), "tasks outlived their driver", 30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_sigterm_end_a_run_in_order(ray_address, waiting_job, number):
-    process = run_cli(ray_address, "run", str(waiting_job))
+def test_ctrl_c_and_sigterm_end_a_run_in_order(cli, waiting_job, number):
+    process = cli("run", str(waiting_job))
     until_line(process, "step 1")
     process.send_signal(number)
     rest = process.stdout.read()
     assert process.wait(60) == 130, rest
-    process.stdout.close()
     runs = list((waiting_job.parent / "runs").iterdir())
     assert json.loads((runs[0] / "result.json").read_text())["status"] == "interrupted"
     assert task_processes() == []

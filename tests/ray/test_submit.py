@@ -68,7 +68,7 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def job_folder(tmp_path) -> Path:
-    folder = tmp_path / "job"
+    folder = Path(tmp_path, "job")
     folder.mkdir()
     shutil.copy(JOBS / "train.py", folder)
     spec = {"name": "sent", "entrypoint": "train.py:report", "storage": str(tmp_path / "runs"), "warm": False}
