@@ -100,15 +100,16 @@ def ray_train(case: str, folder: str) -> Seen:
 
     def loop(config: dict[str, str]) -> None:
         sys.path.insert(0, config["here"])
-        import startup_workload
         import tensorflow as tf
+
+        from benchmarks import startup_workload
 
         startup_workload.multi_worker(tf.distribute.MultiWorkerMirroredStrategy(), config["folder"])
 
     started = time.time()
     TensorflowTrainer(
         loop,
-        train_loop_config={"folder": folder, "here": str(HERE)},
+        train_loop_config={"folder": folder, "here": str(HERE.parent)},
         scaling_config=ScalingConfig(num_workers=2),
         run_config=RunConfig(storage_path=f"{folder}/train"),
     ).fit()
