@@ -106,7 +106,10 @@ def step_saving(epoch_checkpoint: Any) -> Any:
     """The class that also saves every N steps within an epoch."""
 
     class StepCheckpoint(epoch_checkpoint):  # type: ignore[misc]
-        _supports_tf_logs = True
+        def __init__(self, context: TaskContext) -> None:
+            super().__init__(context)
+            self._supports_tf_logs = True
+            self._saved = 0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             super().on_epoch_begin(epoch, logs)
@@ -125,11 +128,9 @@ def progress(base: Any) -> Any:
     """A callback class that reports steps to the launcher, at most every half second, and each epoch's metrics."""
 
     class Progress(base):  # type: ignore[misc]
-        async_safe = True
-        _supports_tf_logs = True
-
         def __init__(self, context: TaskContext) -> None:
             super().__init__()
+            self.async_safe = self._supports_tf_logs = True
             self._context = context
             self._sent = 0.0
             self._before = self._step = self._epoch = 0
@@ -168,12 +169,10 @@ def progress(base: Any) -> Any:
 
 
 def plain_metrics(logs: Any) -> dict[str, float]:
-    """Those of Keras' logs that are numbers here already; a parameter server's remote values are left there."""
-    found = {}
-    for name, value in (logs or {}).items():
-        if not hasattr(value, "fetch"):
-            found[name] = float(value)
-    return found
+    """Keras' logs as numbers; {} for a step on a parameter server's worker, whose logs are still there."""
+    if not isinstance(logs, dict):
+        return {}
+    return {name: float(value) for name, value in logs.items()}
 
 
 def scalars(base: Any) -> Any:

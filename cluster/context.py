@@ -195,7 +195,7 @@ class TaskContext:
         """
         from cluster.parameter_server import dataset_creator
 
-        return dataset_creator(lambda _: self.dataset(name))
+        return dataset_creator(lambda: self.dataset(name), repeat=False)
 
     # Reports
 

@@ -102,7 +102,8 @@ class Job:
 
     def pid(self, task: str) -> int:
         """Process id of the newest process of `task`."""
-        return next(int(e.data["pid"]) for e in reversed(self.events) if e.kind == "task_started" and str(e.task) == task)
+        started = (e for e in reversed(self.events) if e.kind == "task_started" and str(e.task) == task)
+        return int(next(started).data["pid"])
 
     def wait_for_supervisor(self, task: str) -> int:
         """Process id of the actor that supervises `task`."""

@@ -163,3 +163,24 @@ def late_evaluator(ctx):
     if ctx.role == "evaluator":
         threading.Event().wait()
     return {}
+
+
+def rows_seen(ctx):
+    """Ids that this task's share of the dataset holds, batch by batch."""
+    batches = [[int(i) for i in batch["id"]] for batch in ctx.dataset("train")]
+    return {"shard": ctx.shard, "batches": batches}
+
+
+def fit_on_servers(ctx, epochs=2):
+    """tf-keras fit on parameter servers, from the spec's dataset; Keras 3 cannot."""
+    from cluster.callbacks import keras_module
+
+    keras = keras_module(ctx.keras)
+    with ctx.strategy.scope():
+        inputs = {"x": keras.Input((), name="x")}
+        dense = keras.layers.Dense(64)(keras.layers.Reshape((1,))(inputs["x"]))
+        model = keras.Model(inputs, keras.layers.Dense(1)(dense))
+        model.compile("sgd", "mse")
+    data = ctx.dataset_creator("train") if ctx.keras == "2" else ctx.dataset("train", shard=False)
+    model.fit(data, epochs=epochs, steps_per_epoch=8, callbacks=ctx.callbacks(), verbose=0)
+    return {"iterations": int(model.optimizer.iterations.numpy()), "kernel": type(model.layers[-1].kernel).__name__}
