@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -33,6 +34,7 @@ def make_strategy(name: StrategyName, partition: PartitionSpec | None) -> Any:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "multi_worker_mirrored":
+        patient_heartbeat()
         return tf.distribute.MultiWorkerMirroredStrategy()
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     return tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partition and partitioner(partition))
@@ -80,14 +82,36 @@ def apply_log_level(level: Literal["debug", "info", "warning", "error"]) -> None
     tf.get_logger().setLevel(getattr(logging, level.upper()))
 
 
+def patient_heartbeat(seconds: float = 60) -> None:
+    """Have MultiWorkerMirroredStrategy give a silent worker `seconds` before it declares it lost; idempotent.
+
+    TensorFlow's 10 s are too few for a worker on a busy machine, and a worker that ended is seen by its supervisor at
+    once. Strategies that are made later follow, whoever makes them; a timeout that the user sets is kept.
+    """
+    from tensorflow.python.eager.context import Context
+
+    original = Context.configure_coordination_service
+    if hasattr(original, "patient"):
+        return
+
+    @functools.wraps(original)
+    def configure(self: Any, *args: Any, **kwargs: Any) -> None:
+        if not kwargs.get("heartbeat_timeout_in_ms"):
+            kwargs["heartbeat_timeout_in_ms"] = int(seconds * 1000)
+        original(self, *args, **kwargs)
+
+    configure.patient = True  # type: ignore[attr-defined]
+    Context.configure_coordination_service = configure
+
+
 def repair_multi_worker_reduce() -> None:
     """Make Keras 3 `fit`, `evaluate` and `predict` work under every MultiWorkerMirroredStrategy; idempotent.
 
     Keras averages each step's logs by `strategy.reduce("MEAN", scalar, axis=0)`, where a scalar has no axis 0; it reads
-    a batch and averages that by `strategy.reduce("MEAN", batch)`, only to learn shapes; with `steps_per_execution` it meets an error
-    of TensorFlow's. Each is repaired where it is: so it does not matter who makes the strategy or how it is imported,
-    and `strategy.reduce` stays TensorFlow's own. Does nothing under tf-keras, which needs no repair, or when Keras
-    computes on another backend.
+    a batch and averages that by `strategy.reduce("MEAN", batch)`, only to learn shapes; with `steps_per_execution` it
+    meets an error of TensorFlow's. Each is repaired where it is: so it does not matter who makes the strategy or how it
+    is imported, and `strategy.reduce` stays TensorFlow's own. Does nothing under tf-keras, which needs no repair, or
+    when Keras computes on another backend.
     """
     if os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):
         return

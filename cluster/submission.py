@@ -23,6 +23,8 @@ from cluster.spec import JobSpec
 
 #: Ray's own variable for the address of its Job API.
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
+#: How long a head may take, after its dashboard answers, until it has an agent that takes jobs.
+AGENT_SECONDS = 90.0
 FINISHED = ("SUCCEEDED", "FAILED", "STOPPED")
 
 T = TypeVar("T")
@@ -189,7 +191,7 @@ def _ask(address: str, question: Callable[[Any], T]) -> T:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return question(JobSubmissionClient(address))
+        return _patiently(lambda: question(JobSubmissionClient(address)))
     except AuthenticationError as error:
         raise SubmissionError(
             "the Ray cluster wants a token",
@@ -204,6 +206,18 @@ def _ask(address: str, question: Callable[[Any], T]) -> T:
         ) from None
     except (RuntimeError, ValueError) as error:
         raise SubmissionError("the Ray cluster refused", address, _first_line(error)) from None
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again while a head that has just started is still without the agent that takes jobs."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return ask()
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 #: Pieces read at the same time, which bounds what is held in memory.
 PARALLEL_READS = 4
+#: Batches that are made ready at the same time, and that wait to be taken.
+PARALLEL_BATCHES = 2
+READY_BATCHES = 8
 #: The `dataset_name` option of these datasets and of all that is made from them with map, prefetch and the like. Their
 #: batches are those of one worker already, and must not be split over the workers once more.
 PER_WORKER = "per-worker"
@@ -76,11 +79,11 @@ def parquet_dataset(
         skip_batches=skip_batches,
     )
     reader = Reader(plan, epoch if callable(epoch) else None)
-    dataset = _epochs(reader, repeat).map(_splitter(reader), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = _epochs(reader, repeat).map(_splitter(reader), num_parallel_calls=PARALLEL_BATCHES)
     if repeat or not skip_batches:
         count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    return dataset.prefetch(tf.data.AUTOTUNE).with_options(_options())
+    return dataset.prefetch(READY_BATCHES).with_options(_options())
 
 
 def _epochs(reader: Reader, repeat: bool) -> tf.data.Dataset:
@@ -135,6 +138,8 @@ def _options() -> tf.data.Options:
 
     options = tf.data.Options()
     options.deterministic = True
+    # The thread that tunes a dataset may oversleep its end by up to a minute (TensorFlow checks for cancellation before
+    # it is set), and then the next epoch begins late.
     options.autotune.enabled = False
     options.dataset_name = PER_WORKER
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

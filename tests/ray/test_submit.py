@@ -16,7 +16,7 @@ import pytest
 
 from cluster.errors import PreflightError, SubmissionError
 from cluster.submission import submit
-from tests.ray.conftest import JOBS
+from tests.ray.conftest import JOBS, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -60,6 +60,9 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
     for line in process.stdout:
         if "Ray runtime started" in line:
             break
+    # The head answers before it has the agent that takes jobs.
+    trial = [RAY, "job", "submit", "--", "true"]
+    wait_until(lambda: subprocess.run(trial, env=env, capture_output=True).returncode == 0, "no agent takes jobs", 180)
     yield env
     process.terminate()
     process.wait(60)

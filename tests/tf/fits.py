@@ -6,13 +6,16 @@ A case returns a function that makes the compiled model, to be called in the str
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from cluster.spec import StrategyName
 
 Case = Callable[[Any, Any, Any], tuple[Callable[[], Any], Any]]  # (tf, keras, numpy random state)
 
 
 def train(
-    post: Any, cases: list[str], strategy: str = "multi_worker_mirrored", devices: int = 1
+    post: Any, cases: list[str], strategy: StrategyName = "multi_worker_mirrored", devices: int = 1
 ) -> dict[str, dict[str, Any]]:
     """Fit, evaluate and predict `cases`, one after the other; what a person would compare with another run of them."""
     import numpy as np
@@ -70,32 +73,13 @@ def _rows(tf: Any, features: Any, labels: Any, batch: int = 8) -> Any:
 
 
 def dense(tf: Any, keras: Any, random: Any) -> Any:
-    """A regression with Adam, whose slots must agree as well."""
-    x = random.rand(32, 6).astype("float32")
+    """A regression with Adam, whose slots must agree as well; the last batch is half as large as the others."""
+    x = random.rand(20, 6).astype("float32")
 
     def make_model() -> Any:
         layers = keras.layers
         model = keras.Sequential([layers.Input((6,)), layers.Dense(5, activation="tanh"), layers.Dense(1)])
         model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
-        return model
-
-    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
-
-
-def partial(tf: Any, keras: Any, random: Any) -> Any:
-    """A last batch of half the size; its two halves are equal."""
-    make_model, _ = dense(tf, keras, random)
-    x = random.rand(20, 6).astype("float32")
-    return make_model, _rows(tf, x, x.sum(1, keepdims=True))
-
-
-def deferred(tf: Any, keras: Any, random: Any) -> Any:
-    """A model that learns its input's shape from the data."""
-    x = random.rand(32, 6).astype("float32")
-
-    def make_model() -> Any:
-        model = keras.Sequential([keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
-        model.compile(keras.optimizers.SGD(0.05), "mse")
         return model
 
     return make_model, _rows(tf, x, x.sum(1, keepdims=True))
@@ -148,7 +132,7 @@ def ragged(tf: Any, keras: Any, random: Any) -> Any:
     """Lists of unequal length."""
     lists = tf.ragged.constant([[float(i), float(i % 3)][: 1 + i % 2] for i in range(32)], dtype=tf.float32)
 
-    class Mean(keras.layers.Layer):  # type: ignore[misc,name-defined]
+    class Mean(keras.layers.Layer):  # type: ignore[misc]
         def call(self, values: Any) -> Any:
             return tf.reduce_mean(values, axis=1, keepdims=True)
 
@@ -178,10 +162,10 @@ def sparse(tf: Any, keras: Any, random: Any) -> Any:
 
 
 def custom_step(tf: Any, keras: Any, random: Any) -> Any:
-    """A `train_step` of the user's, with logs of its own: a float, an integer and a vector."""
+    """A model without a known input, and a `train_step` with logs of its own: a float, an integer and a vector."""
     x = random.rand(32, 6).astype("float32")
 
-    class Model(keras.Model):  # type: ignore[misc,name-defined]
+    class Model(keras.Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.dense = keras.layers.Dense(1)
@@ -239,9 +223,52 @@ def uneven(tf: Any, keras: Any, random: Any) -> Any:
     return make_model, _rows(tf, x, (x.sum(1, keepdims=True) > 2).astype("float32"))
 
 
+def with_callbacks(post: Any, directory: str) -> dict[str, Any]:
+    """Train with validation and the callbacks that people use; each worker writes to a folder of its own."""
+    import numpy as np
+    import tensorflow as tf
+
+    from cluster import strategy as strategies
+
+    strategies.repair_multi_worker_reduce()
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    clustered = bool(resolver.cluster_spec().as_dict())
+    strategy = strategies.make_strategy("multi_worker_mirrored" if clustered else "none", None)
+    keras = tf.keras
+    keras.utils.set_random_seed(7)
+    x = np.random.RandomState(0).rand(32, 6).astype("float32")
+    y = x.sum(1, keepdims=True)
+    with strategy.scope():
+        model = keras.Sequential([keras.layers.Input((6,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.3), "mse", metrics=["mae"])
+    mine = f"{directory}/{resolver.task_id}"
+    rates: list[float] = []
+    history = model.fit(
+        _rows(tf, x, y),
+        epochs=12,
+        validation_data=_rows(tf, x[:12] + 0.5, y[:12]),
+        verbose=0,
+        callbacks=[
+            keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate if epoch < 2 else rate * 0.9),
+            keras.callbacks.ReduceLROnPlateau(monitor="val_loss", patience=1, factor=0.5),
+            keras.callbacks.EarlyStopping(monitor="val_loss", patience=3, restore_best_weights=True),
+            keras.callbacks.ModelCheckpoint(f"{mine}/{{epoch:02d}}.weights.h5", "val_loss", 0, True, True),
+            keras.callbacks.TensorBoard(f"{mine}/tensorboard", write_graph=False),
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda *_: rates.append(float(model.optimizer.learning_rate.numpy()))
+            ),
+        ],
+    )
+    return {
+        "history": {name: np.asarray(v) for name, v in history.history.items() if name not in ("lr", "learning_rate")},
+        "rates": np.asarray(rates),
+        "weights": [np.asarray(w) for w in model.get_weights()],
+        "saved": sorted(path.name for path in Path(mine).glob("*.h5")),
+        "events": len(list(Path(mine, "tensorboard").rglob("events.*"))),
+    }
+
+
 CASES: dict[str, Case] = {
     case.__name__: case
-    for case in (
-        dense, partial, deferred, classify, columns, ragged, sparse, custom_step, several_steps, normalised, uneven,
-    )
-}  # fmt: skip
+    for case in (dense, classify, columns, ragged, sparse, custom_step, several_steps, normalised, uneven)
+}

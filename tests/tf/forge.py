@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 PR_SET_PDEATHSIG = 1
 IMPORTS = {"3": ("tensorflow", "keras"), "2": ("tensorflow", "tf_keras")}
@@ -67,7 +67,7 @@ def _reap(control: Connection, running: dict[int, tuple[int, int]], end: Any) ->
     control.send(("exit", number, os.waitstatus_to_exitcode(status)))
 
 
-def _task(order: Order, address: str) -> None:
+def _task(order: Order, address: str) -> NoReturn:
     _die_with_parent()
     os.environ.update(order.env)
     log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -60,6 +60,7 @@ def test_is_an_ordinary_dataset(files: Path) -> None:
     assert options.experimental_distribute.auto_shard_policy == tf.data.experimental.AutoShardPolicy.OFF
     assert options.dataset_name == PER_WORKER
     assert options.deterministic is True
+    assert options.autotune.enabled is False
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
