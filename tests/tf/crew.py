@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import Any
@@ -40,30 +40,37 @@ class Forge:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.tf.forge", address, keras], env=env, stdin=subprocess.DEVNULL
         )
-        self._control = self._listener.accept()
-        self._control.recv()
-        self._count = 0
+        self.control = self._listener.accept()
+        self.control.recv()
+        self.exits: dict[int, int] = {}
+        self._crews = self._tasks = 0
 
     def start(self, tasks: Mapping[str, tuple[str, Mapping[str, Any]]], env: Mapping[str, Mapping[str, str]]) -> Crew:
         """Fork one task a name; `tasks` maps it to (`module:function`, keyword arguments)."""
-        self._count += 1
-        directory = self.directory / f"crew-{self._count}"
+        self._crews += 1
+        directory = self.directory / f"crew-{self._crews}"
         directory.mkdir()
-        names = list(tasks)
-        for number, name in enumerate(names):
-            function, kwargs = tasks[name]
-            self._control.send(Order(number, dict(env[name]), function, dict(kwargs), directory / f"{name}.log"))
-        lines: dict[str, Connection] = {}
-        pids: dict[str, int] = {}
-        for _ in names:
+        orders = {}
+        for name, (function, kwargs) in tasks.items():
+            orders[name] = Order(0, dict(env[name]), function, dict(kwargs), directory / f"{name}.log")
+        return Crew(self, orders)
+
+    def fork(self, orders: Sequence[Order]) -> list[tuple[int, int, Connection]]:
+        """Fork tasks; returns the number, process id and connection of each."""
+        first = self._tasks
+        self._tasks += len(orders)
+        for number, order in enumerate(orders, first):
+            self.control.send(order._replace(number=number))
+        found = {}
+        for _ in orders:
             line = self._listener.accept()
             _, number, pid = line.recv()
-            lines[names[number]], pids[names[number]] = line, pid
-        return Crew(names, lines, pids, self._control, directory)
+            found[number] = (number, pid, line)
+        return [found[number] for number in sorted(found)]
 
     def close(self) -> None:
         """End the process, and with it every task it forked."""
-        self._control.close()
+        self.control.close()
         self._listener.close()
         self._process.wait(timeout=10)
 
@@ -71,17 +78,31 @@ class Forge:
 class Crew:
     """The running tasks of one test."""
 
-    def __init__(
-        self, names: list[str], lines: dict[str, Connection], pids: dict[str, int], control: Connection, directory: Path
-    ) -> None:
-        self.names = names
-        self.pids = pids
-        self.directory = directory
-        self.exits: dict[str, int] = {}
-        self.events: dict[str, list[Any]] = {name: [] for name in names}
+    def __init__(self, forge: Forge, orders: Mapping[str, Order]) -> None:
+        self.names = list(orders)
+        self.pids: dict[str, int] = {}
+        self.events: dict[str, list[Any]] = {name: [] for name in orders}
         self.outcomes: dict[str, tuple[Any, ...]] = {}
-        self._lines = lines
-        self._control = control
+        self._forge = forge
+        self._orders = orders
+        self._numbers: dict[str, int] = {}
+        self._lines: dict[str, Connection] = {}
+        self._fork(self.names)
+
+    def _fork(self, names: Sequence[str]) -> None:
+        for name, (number, pid, line) in zip(names, self._forge.fork([self._orders[n] for n in names]), strict=True):
+            self._numbers[name], self.pids[name], self._lines[name] = number, pid, line
+
+    @property
+    def exits(self) -> dict[str, int]:
+        """The exit codes of the tasks that have ended, negative for a signal."""
+        ended = self._forge.exits
+        return {name: ended[number] for name, number in self._numbers.items() if number in ended}
+
+    def start_again(self, name: str) -> None:
+        """Fork a task anew that has ended, with the same TF_CONFIG."""
+        self.exit(name)
+        self._fork([name])
 
     def results(self, timeout: float = 90) -> dict[str, Any]:
         """Every task's return value; raises the first task's error."""
@@ -125,7 +146,7 @@ class Crew:
 
     def log(self, name: str) -> str:
         """What one task wrote to stdout and stderr."""
-        return (self.directory / f"{name}.log").read_text(errors="replace")
+        return self._orders[name].log.read_text(errors="replace")
 
     def close(self) -> None:
         """Let the tasks leave, kill who stays."""
@@ -151,7 +172,7 @@ class Crew:
         """
         end = time.monotonic() + timeout
         while not done():
-            ready = wait([self._control, *self._lines.values()], max(0.0, end - time.monotonic()))
+            ready = wait([self._forge.control, *self._lines.values()], max(0.0, end - time.monotonic()))
             if not ready:
                 tails = "\n".join(f"--- {name}\n{self.log(name)[-1500:]}" for name in self.names)
                 raise TimeoutError(f"nothing for {timeout} s; outcomes {self.outcomes}, exits {self.exits}\n{tails}")
@@ -159,9 +180,9 @@ class Crew:
                 self._take(line)
 
     def _take(self, line: Any) -> None:
-        if line is self._control:
+        if line is self._forge.control:
             _, number, status = line.recv()
-            self.exits[self.names[number]] = status
+            self._forge.exits[number] = status
             return
         name = next(name for name, known in self._lines.items() if known is line)
         try:
