@@ -56,8 +56,9 @@ def dataset_creator(dataset_fn: Callable[..., Any], input_options: Any = None, *
 
     def build(input_context: Any) -> Any:
         dataset = dataset_fn(input_context) if takes_context else dataset_fn()
+        repeated = dataset.repeat(None if repeat else 1)
         _refuse_datasets_from_outside()
-        return dataset.repeat() if repeat else dataset
+        return repeated
 
     return tf_keras.utils.experimental.DatasetCreator(build, input_options)
 
@@ -68,11 +69,13 @@ def _refuse_datasets_from_outside() -> None:
 
     captured = getattr(tf.compat.v1.get_default_graph(), "external_captures", ())
     if any(tensor.dtype == tf.variant for tensor in captured):
-        raise SpecError(
+        error = SpecError(
             "the dataset was built outside the function of the dataset creator",
             "a captured tf.data.Dataset",
             "build it inside: each worker runs the function, and datasets cannot be sent",
         )
+        error.ag_pass_through = True  # type: ignore[attr-defined]  # else AutoGraph puts an error of its own around it
+        raise error
 
 
 def explain_keras3_fit() -> None:

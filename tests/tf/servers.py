@@ -59,15 +59,12 @@ def fit(post: Any, clustered: bool = True, partition: dict[str, Any] | None = No
     }
 
 
-def shards(model: Any) -> dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]:
-    """For each of a model's variables, by its shape: the ps and the shape of each of its shards."""
-    found = {}
+def shards(model: Any) -> list[tuple[int, tuple[int, ...]]]:
+    """The ps and the shape of each trainable variable, or of each of its shards; ps -1 without servers."""
+    found = []
     for variable in model.trainable_variables:
-        parts = getattr(variable, "variables", [variable])
-        placed = [
-            (int(part.device.partition("/task:")[2].partition("/")[0] or -1), tuple(part.shape)) for part in parts
-        ]
-        found[tuple(variable.shape)] = placed
+        ps = variable.device.partition("/job:ps/")[2].partition("task:")[2].partition("/")[0]
+        found.append((int(ps or -1), tuple(variable.shape)))
     return found
 
 
@@ -129,6 +126,9 @@ def mistakes(post: Any) -> dict[str, str]:
     return {
         "no function": _sentence(lambda: dataset_creator(outside)),
         "built outside": _sentence(lambda: model.fit(dataset_creator(lambda: outside), steps_per_epoch=2, verbose=0)),
+        "visited once": _sentence(
+            lambda: model.fit(dataset_creator(lambda: outside, repeat=False), steps_per_epoch=2, verbose=0)
+        ),
         "no steps": _sentence(lambda: model.fit(dataset_creator(lambda: regression(tf).batch(8)), verbose=0)),
     }
 
@@ -142,10 +142,10 @@ def keras_3_fit(post: Any) -> dict[str, str]:
 
     explain_keras3_fit()
     explain_keras3_fit()
-    data = regression(tf).batch(8)
     with _strategy().scope():
         served = model_of(keras)
         served.compile("sgd", "mse")
+    data = regression(tf).batch(8)
     local = model_of(keras)
     local.compile("sgd", "mse")
     return {
