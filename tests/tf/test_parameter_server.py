@@ -53,7 +53,7 @@ def test_fit_with_one_worker_equals_one_process(keras2: Forge) -> None:
 def test_a_partition_spreads_a_variable_over_the_servers(keras2: Forge) -> None:
     with coordinated(keras2, "fit", workers=1, ps=2, partition={"shards": 2}) as crew:
         found = crew.result("chief-0")
-    assert found["shards"][:2] == [(0, (3, 4)), (1, (3, 4))]
+    assert sorted(found["shards"][:2]) == [(0, (3, 4)), (1, (3, 4))]
     assert found["history"]["loss"][1] < found["history"]["loss"][0]
 
 
