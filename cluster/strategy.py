@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -133,7 +132,7 @@ def repair_multi_worker_reduce() -> None:
 def _build_from_shapes(original: Callable[..., None]) -> Callable[..., None]:
     """Keras's `_maybe_symbolic_build`, given the data's shapes and types instead of a batch read for them.
 
-    Where those leave out what a layer needs, it gets one replica's part of a batch, rather than the mean of all.
+    Where those leave out what a layer may need, it gets one replica's part of a batch, rather than the mean of all.
     """
     from keras import tree
 
@@ -143,9 +142,7 @@ def _build_from_shapes(original: Callable[..., None]) -> Callable[..., None]:
             return original(model, iterator=iterator, data_batch=data_batch)
         specs = tree.map_structure(_of_one_replica, iterator._distributed_dataset.element_spec)
         if all(map(_says_enough, tree.flatten(specs))):
-            # A layer may want to know the rows of a batch, too, as a stateful RNN does.
-            with contextlib.suppress(Exception):
-                return original(model, data_batch=specs)
+            return original(model, data_batch=specs)
         for *_, batches in iterator:
             batch = next(batches)
             part = tree.map_structure(lambda value: strategy.experimental_local_results(value)[0], batch)

@@ -87,24 +87,8 @@ def unknown_shapes(post: Any) -> float:
     return float(model.count_params())
 
 
-def stateful(post: Any) -> list[int]:
-    """The parameters of a fitted model with a layer that must know how many rows a replica's batch has."""
-    import tensorflow as tf
-
-    from cluster import strategy as strategies
-
-    strategies.repair_multi_worker_reduce()
-    strategy = strategies.make_strategy("multi_worker_mirrored", None)
-    with strategy.scope():
-        model = tf.keras.Sequential([tf.keras.layers.SimpleRNN(3, stateful=True), tf.keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
-    x = tf.ones((8, 5, 2))
-    model.fit(tf.data.Dataset.from_tensor_slices((x, x[:, 0, :1])).batch(4), verbose=0)
-    return [int(tf.size(weight)) for weight in model.weights]
-
-
 def reads(post: Any) -> int:
-    """How often Keras 3 begins to read a dataset in a fit of two epochs."""
+    """How many batches Keras 3 reads for one fit with validation, besides those it trains on and evaluates."""
     import tensorflow as tf
 
     from cluster import strategy as strategies

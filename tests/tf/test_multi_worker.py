@@ -62,11 +62,6 @@ def test_shapes_that_only_a_batch_tells(keras3: Forge) -> None:
     assert two_workers(keras3, "unknown_shapes") == [3, 3]
 
 
-def test_rows_of_a_batch_that_a_layer_must_know(keras3: Forge) -> None:
-    for sizes in two_workers(keras3, "stateful"):
-        assert sizes[:3] == [2 * 3, 3 * 3, 3]
-
-
 def test_fit_reads_no_batch_but_to_train_on_it(keras3: Forge) -> None:
     assert two_workers(keras3, "reads") == [2, 2]
 
