@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -30,6 +31,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def accepts_jobs(trial: list[str], env: dict[str, str]) -> bool:
+    """Whether the head runs the job `trial`."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return subprocess.run(trial, env=env, capture_output=True, timeout=60).returncode == 0
+    return False
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory) -> Iterator[dict[str, str]]:
     """Environment variables that reach a Ray head started by `ray start`, which wants a token."""
@@ -52,6 +60,8 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
         "--head",
         f"--port={free_port()}",
         f"--dashboard-port={dashboard}",
+        # By default the agents of all Rays of a machine want one port, and jobs hang where another Ray has it.
+        f"--dashboard-agent-listen-port={free_port()}",
         "--num-cpus=4",
         "--block",
     ]
@@ -62,7 +72,7 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
             break
     # The head answers before it has the agent that takes jobs.
     trial = [RAY, "job", "submit", "--", "true"]
-    wait_until(lambda: subprocess.run(trial, env=env, capture_output=True).returncode == 0, "no agent takes jobs", 180)
+    wait_until(lambda: accepts_jobs(trial, env), "no agent takes jobs", 180)
     yield env
     process.terminate()
     process.wait(60)
