@@ -17,6 +17,7 @@ from cluster.errors import SpecError
 from cluster.launch import Launch
 from cluster.locations import join
 from cluster.per_worker import respect_per_worker_batches
+from cluster.repairs import repair
 from cluster.spec import DataSpec, JobSpec
 from cluster.storage import RunDirectory, upload_folder
 
@@ -336,7 +337,7 @@ def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:
     spec = launch.spec
     strategies.apply_log_level(spec.log_level)
     strategies.apply_precision(spec.precision, launch.keras)
-    strategies.repair_multi_worker_reduce()
+    repair()
     respect_per_worker_batches()
     if spec.strategy == "multi_worker_mirrored":
         _seed_alike(launch)

@@ -128,7 +128,7 @@ def _exit_code(error: SystemExit) -> int:
 def _run(order: Launch, channel: Channel, scratch: str) -> Any:
     """The task's part of the job; returns the entrypoint's value."""
     spec = order.spec
-    from cluster import strategy
+    from cluster.repairs import repair
 
     if spec.tensorflow_io:
         import tensorflow_io  # noqa: F401
@@ -139,7 +139,7 @@ def _run(order: Launch, channel: Channel, scratch: str) -> Any:
         serve_reads(order.task.index)
         serve(on_ready=lambda: channel.send("task_ready"))
     if spec.script is not None:
-        strategy.repair_multi_worker_reduce()
+        repair()
         channel.send("task_ready")
         return entrypoint.run_script(spec.script, order.directory)
     from cluster.context import open_context

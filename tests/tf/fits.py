@@ -21,9 +21,10 @@ def train(
     import numpy as np
     import tensorflow as tf
 
+    from cluster import repairs
     from cluster import strategy as strategies
 
-    strategies.repair_multi_worker_reduce()
+    repairs.repair()
     if devices > 1:
         split_the_cpu(tf, devices)
     chosen = strategies.make_strategy(strategy, None)
@@ -228,9 +229,10 @@ def with_callbacks(post: Any, directory: str) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
+    from cluster import repairs
     from cluster import strategy as strategies
 
-    strategies.repair_multi_worker_reduce()
+    repairs.repair()
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     clustered = bool(resolver.cluster_spec().as_dict())
     strategy = strategies.make_strategy("multi_worker_mirrored" if clustered else "none", None)

@@ -12,6 +12,7 @@ def reduce_all_ways(post: Any) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
+    from cluster import repairs
     from cluster import strategy as strategies
 
     strategy = strategies.make_strategy("multi_worker_mirrored", None)
@@ -35,18 +36,18 @@ def reduce_all_ways(post: Any) -> dict[str, Any]:
         }
 
     before = measure()
-    strategies.repair_multi_worker_reduce()
+    repairs.repair()
     return {"before": before, "after": measure()}
 
 
-def fit_under(post: Any, module: str, name: str, repairs: int = 1) -> tuple[float, int]:
+def fit_under(post: Any, module: str, name: str, times: int = 1) -> tuple[float, int]:
     """The loss of a short fit, as a script would get it that builds the strategy `module.name` itself."""
     import tensorflow as tf
 
-    from cluster import strategy as strategies
+    from cluster import repairs
 
-    for _ in range(repairs):
-        strategies.repair_multi_worker_reduce()
+    for _ in range(times):
+        repairs.repair()
     found: Any = import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
@@ -64,9 +65,10 @@ def unknown_shapes(post: Any) -> float:
     """The loss of a fit on data whose shapes are known only from a batch."""
     import tensorflow as tf
 
+    from cluster import repairs
     from cluster import strategy as strategies
 
-    strategies.repair_multi_worker_reduce()
+    repairs.repair()
     strategy = strategies.make_strategy("multi_worker_mirrored", None)
     tf.keras.utils.set_random_seed(1)
     with strategy.scope():
@@ -87,13 +89,60 @@ def unknown_shapes(post: Any) -> float:
     return float(model.count_params())
 
 
-def reads(post: Any) -> int:
-    """How many batches Keras 3 reads for one fit with validation, besides those it trains on and evaluates."""
+def stateful(post: Any) -> list[int]:
+    """The sizes of the weights of a model that knows how many rows a replica's batch has, once it is fitted."""
     import tensorflow as tf
 
+    from cluster import repairs
     from cluster import strategy as strategies
 
-    strategies.repair_multi_worker_reduce()
+    repairs.repair()
+    strategy = strategies.make_strategy("multi_worker_mirrored", None)
+    with strategy.scope():
+        layers = tf.keras.layers
+        model = tf.keras.Sequential(
+            [layers.Input(batch_shape=(2, 5, 2)), layers.SimpleRNN(3, stateful=True), layers.Dense(1)]
+        )
+        model.compile("sgd", "mse")
+    x = tf.ones((8, 5, 2))
+    model.fit(tf.data.Dataset.from_tensor_slices((x, x[:, 0, :1])).batch(4), verbose=0)
+    return [int(tf.size(weight)) for weight in model.weights]
+
+
+def untuned(post: Any) -> list[bool]:
+    """Whether the datasets through which the replicas read are tuned, for each that a fit makes."""
+    import tensorflow as tf
+    from tensorflow.python.data.ops import multi_device_iterator_ops
+
+    from cluster import repairs
+    from cluster import strategy as strategies
+
+    repairs.repair()
+    repaired = multi_device_iterator_ops._create_device_dataset
+    tuned = []
+
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        dataset = repaired(*args, **kwargs)
+        tuned.append(dataset.options().autotune.enabled)
+        return dataset
+
+    multi_device_iterator_ops._create_device_dataset = seen
+    with strategies.make_strategy("multi_worker_mirrored", None).scope():
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+    x = tf.ones((8, 2))
+    model.fit(tf.data.Dataset.from_tensor_slices((x, x[:, :1])).batch(4), epochs=2, verbose=0)
+    return tuned
+
+
+def reads(post: Any) -> int:
+    """How often Keras 3 begins to read a dataset in a fit of two epochs."""
+    import tensorflow as tf
+
+    from cluster import repairs
+    from cluster import strategy as strategies
+
+    repairs.repair()
     strategy = strategies.make_strategy("multi_worker_mirrored", None)
     begun: list[int] = []
 
@@ -113,9 +162,9 @@ def reads(post: Any) -> int:
 
 def repair_without_keras_3(post: Any) -> bool:
     """Whether the repair leaves Keras 3 alone where tf-keras is in use."""
-    from cluster import strategy as strategies
+    from cluster import repairs
 
-    strategies.repair_multi_worker_reduce()
+    repairs.repair()
     return "keras.src.backend.tensorflow.trainer" not in sys.modules
 
 
@@ -123,10 +172,11 @@ def heartbeat(post: Any, asked: int = 0) -> int:
     """The milliseconds of silence after which this process's coordination service gives a peer up."""
     from tensorflow.python.eager import context
 
+    from cluster import repairs
     from cluster import strategy as strategies
 
-    strategies.patient_heartbeat()
-    strategies.patient_heartbeat()
+    repairs.patient_heartbeat()
+    repairs.patient_heartbeat()
     if asked:
         context.context().configure_coordination_service("standalone", heartbeat_timeout_in_ms=asked)
     else:
@@ -160,10 +210,11 @@ def step_for_ever(post: Any) -> None:
     """All-reduce until a peer is lost; says whether the error is known as a peer's."""
     import tensorflow as tf
 
+    from cluster import repairs
     from cluster import strategy as strategies
     from cluster.parameter_server import is_peer_error
 
-    strategies.patient_heartbeat(2)
+    repairs.patient_heartbeat(2)
     strategy = strategies.make_strategy("multi_worker_mirrored", None)
 
     @tf.function

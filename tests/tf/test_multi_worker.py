@@ -53,7 +53,7 @@ def test_reduce_stays_what_it_was(keras3: Forge) -> None:
 )
 def test_fit_works_whoever_makes_the_strategy(keras3: Forge, module: str, name: str) -> None:
     alone = one_process(keras3, "fit_under", module="tensorflow", name="distribute.get_strategy")
-    for loss, replicas in two_workers(keras3, "fit_under", module=module, name=name, repairs=2):
+    for loss, replicas in two_workers(keras3, "fit_under", module=module, name=name, times=2):
         assert loss == pytest.approx(alone[0], rel=1e-6)
         assert replicas == 2
 
@@ -62,8 +62,19 @@ def test_shapes_that_only_a_batch_tells(keras3: Forge) -> None:
     assert two_workers(keras3, "unknown_shapes") == [3, 3]
 
 
+def test_a_model_that_knows_the_rows_of_a_batch(keras3: Forge) -> None:
+    for sizes in two_workers(keras3, "stateful"):
+        assert sizes[:3] == [2 * 3, 3 * 3, 3]
+
+
 def test_fit_reads_no_batch_but_to_train_on_it(keras3: Forge) -> None:
     assert two_workers(keras3, "reads") == [2, 2]
+
+
+def test_no_thread_tunes_what_only_fetches_ahead(keras3: Forge) -> None:
+    for tuned in two_workers(keras3, "untuned"):
+        assert len(tuned) >= 2
+        assert not any(tuned)
 
 
 def test_tf_keras_is_left_alone(keras2: Forge) -> None:
