@@ -118,6 +118,7 @@ def ray_train(case: str, folder: str) -> Seen:
 
 def measure(system: Callable[[str, str], Seen], case: str) -> Seen:
     """One run of one system, in a folder of its own."""
+    print(f"{time.strftime('%X')} {case}: {system.__name__}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="tfcluster-startup-") as folder:
         return system(case, folder)
 

@@ -1,4 +1,4 @@
-"""What every system of `benchmarks/startup.py` runs: a tiny model, its first step timed, then a steady hundred."""
+"""What every system of `benchmarks/startup.py` runs: a tiny model, its first step timed, then a steady thousand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 #: Steps that are timed once the first, which traces the graph, and a few more are over.
-WARM_UP, STEADY = 20, 200
+WARM_UP, STEADY = 20, 1000
 
 
 def memory() -> dict[str, float]:

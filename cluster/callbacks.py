@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from cluster import repairs
 from cluster.checkpoints import Checkpointer, Position
 
 if TYPE_CHECKING:
@@ -40,22 +41,27 @@ def keras_module(major: str) -> Any:
     return keras
 
 
-class _InitialEpoch:
+class _Start:
     """What tf_keras asks where to begin (its `WorkerTrainingState` has the same method)."""
 
-    def __init__(self, epoch: int) -> None:
-        self._epoch = epoch
+    def __init__(self, epoch: int, batch: int) -> None:
+        self._epoch, self._batch = epoch, batch
 
     def maybe_load_initial_counters_from_ckpt(self, steps: int | None, initial: int, mode: Any) -> tuple[int, int]:
-        return max(self._epoch, initial), 0
+        return (self._epoch, self._batch) if self._epoch >= initial else (initial, 0)
 
 
-def start_at(model: Any, epoch: int | None, keras: str) -> None:
-    """Have `model.fit`, which is calling `on_train_begin`, begin with `epoch` (from 0); None undoes it."""
+def start_at(model: Any, epoch: int | None, keras: str, batch: int = 0) -> None:
+    """Have `model.fit`, which is calling `on_train_begin`, begin with `epoch` (from 0); None undoes it.
+
+    tf_keras counts the batches of that epoch from `batch`, or else it would take what is left of it for the length of
+    every epoch; for Keras 3 see `repairs.shorter_epoch`.
+    """
     if keras == "2":
-        model._training_state = None if epoch is None else _InitialEpoch(epoch)
+        model._training_state = None if epoch is None else _Start(epoch, batch)
     else:
         model._initial_epoch = epoch
+        repairs.shorter_epoch(batch > 0)
 
 
 def optimizer_of(model: Any) -> Any:
@@ -81,14 +87,30 @@ def epoch_saving(base: Any) -> Any:
             self.checkpointer = self.context.checkpointer(model=model, optimizer=model.optimizer)
             position = self.checkpointer.restore(self.context.expected_checkpoint)
             if position is not None:
-                self.context.note(f"restored checkpoint {position.step}: goes on with epoch {position.epoch + 1}")
-                start_at(model, position.epoch, self.context.keras)
+                self.resume(position)
+
+        def resume(self, position: Position) -> None:
+            epoch = self.context.resume(position)
+            done = self.context.batches_done(epoch)
+            self.context.note(
+                f"restored checkpoint {position.step}: goes on with epoch {epoch + 1}"
+                + (f", after {done} of its batches" if done else "")
+            )
+            start_at(self.model, epoch, self.context.keras, done)
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.context.epoch = epoch
 
+        def on_test_begin(self, logs: Any = None) -> None:
+            self.context.testing = True
+
+        def on_test_end(self, logs: Any = None) -> None:
+            self.context.testing = False
+
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.save(epoch + 1)
+            if self.context.keras == "3":
+                repairs.shorter_epoch(False)
 
         def on_train_end(self, logs: Any = None) -> None:
             self.context.epoch = None
@@ -109,17 +131,19 @@ def step_saving(epoch_checkpoint: Any) -> Any:
         def __init__(self, context: TaskContext) -> None:
             super().__init__(context)
             self._supports_tf_logs = True
-            self._saved = 0
+            self._saved = self._first = 0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             super().on_epoch_begin(epoch, logs)
+            # tf_keras counts the batches of a resumed epoch from where it was left; positions count from there.
+            self._first = self.context.batches_done(epoch) if self.context.keras == "2" else 0
             self._saved = 0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            every = self.context.spec.checkpoint.every
-            if (batch + 1) // every > self._saved // every:
-                self._saved = batch + 1
-                self.save(self.context.epoch, batch + 1)
+            every, done = self.context.spec.checkpoint.every, batch + 1 - self._first
+            if done // every > self._saved // every:
+                self._saved = done
+                self.save(self.context.epoch, done)
 
     return StepCheckpoint
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,19 @@ PREFIX = "ckpt"
 
 @dataclass(frozen=True)
 class Position:
-    """How far a job is: optimizer steps done, whole epochs done, and batches done in the current one."""
+    """How far a job is.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: whole epochs done.
+        batch: batches done by each worker since it began, or resumed, the epoch that follows.
+        data: by dataset, the rows that were before all workers then (see `cluster.datasets`); filled in by `save`.
+    """
 
     step: int
     epoch: int = 0
     batch: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Checkpointer:
@@ -36,6 +44,7 @@ class Checkpointer:
         keep: checkpoints kept, the newest first.
         saved: is told each position that is safely stored.
         io_device: TensorFlow device that touches the files, or None for each variable's own.
+        data: where the datasets stand, for positions within an epoch.
     """
 
     def __init__(
@@ -49,6 +58,7 @@ class Checkpointer:
         keep: int,
         saved: Callable[[Position], None],
         io_device: str | None = None,
+        data: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         import tensorflow as tf
 
@@ -56,7 +66,7 @@ class Checkpointer:
         self._checkpoint = tf.train.Checkpoint(**objects)
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(directory), keep, checkpoint_name=PREFIX)
         self._options = tf.train.CheckpointOptions(experimental_io_device=io_device)
-        self._directory = directory
+        self._directory, self._data = directory, data
         self._uploaded: Stamps = {}
 
     def restore(self, expected: int | None = None) -> Position | None:
@@ -89,6 +99,8 @@ class Checkpointer:
         self._manager.save(checkpoint_number=position.step, options=self._options)
         if not self._leader:
             return
+        if position.batch and not position.data:
+            position = replace(position, data=self._data())
         write_position(self._directory, position)
         forget_deleted(self._directory)
         if self._remote is not None:

@@ -13,6 +13,7 @@ from typing import Any
 from cluster import strategy as strategies
 from cluster.channel import Channel
 from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest
+from cluster.datasets import Standing, Standings, Starts, read_plan
 from cluster.errors import SpecError
 from cluster.launch import Launch
 from cluster.locations import join
@@ -20,6 +21,8 @@ from cluster.per_worker import respect_per_worker_batches
 from cluster.repairs import repair
 from cluster.spec import DataSpec, JobSpec
 from cluster.storage import RunDirectory, upload_folder
+from pipelines.reader import Reader
+from pipelines.shards import Sharding
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
 REPORT_SECONDS = 0.1
@@ -35,6 +38,7 @@ class TaskContext:
         strategy: the `tf.distribute` strategy of the spec; with `custom`, None: the function makes its own.
         coordinator: a `tf.distribute.coordinator.ClusterCoordinator` under parameter_server, else None.
         epoch: the epoch that `fit` is in, from 0, while the callbacks know one.
+        testing: whether `fit` or `evaluate` is evaluating, while the callbacks know.
     """
 
     _launch: Launch
@@ -44,6 +48,8 @@ class TaskContext:
     strategy: Any
     coordinator: Any = None
     epoch: int | None = None
+    testing: bool = False
+    _standings: Standings = field(default_factory=Standings)
     _unsent: dict[str, Any] | None = None
     _sent_at: float = field(default=0.0)
 
@@ -141,7 +147,7 @@ class TaskContext:
             raise SpecError(f"the spec has no dataset {name!r}", f"known: {known}", f"add data.{name}")
         return self.spec.data[name]
 
-    def dataset(self, name: str, *, shard: bool = True) -> Any:
+    def dataset(self, name: str, *, shard: bool = True, start: Position | None = None) -> Any:
         """A dataset of the spec as a `tf.data.Dataset` of batches: `{column: [rows]}`, or with a label a pair.
 
         With `shard`, this task's share of the rows, each row on exactly one task and the same number of batches on
@@ -151,30 +157,58 @@ class TaskContext:
         Args:
             name: of the dataset in the spec's `data`.
             shard: False reads all rows here, `batch` at a time.
+            start: in a loop of your own, the position that `checkpointer(…).restore()` returned: the first iteration
+                then has the rows of its epoch that no task had trained on. With `callbacks()` that goes by itself.
 
         Raises:
             SpecError: no such dataset, or its batch cannot be divided over the replicas.
             DataError: the files cannot be read as one table.
         """
-        from pipelines.dataset import parquet_dataset
-
         data = self.data(name)
-        served = shard and self.coordinator is not None
-        shards = self.worker_count if shard and self.role != "evaluator" else 1
-        if served:
-            shards = self.spec.replicas("worker")
-        return parquet_dataset(
-            data.patterns,
-            batch=self._replica_batch(name) if shard and self.spec.strategy in SYNCHRONOUS else data.batch,
-            label=data.label,
-            columns=data.columns,
-            shuffle=data.shuffle,
-            seed=data.seed,
-            shard_count=shards,
-            shard_index=None if served else self.shard if shards > 1 else 0,
-            epoch=0 if served else Epochs(self),
-            repeat=served,
-        )
+        if not shard or self.role == "evaluator":
+            return self._whole_dataset(data)
+        if self.coordinator is not None:
+            return self._served_dataset(data)
+        return self._shared_dataset(name, data, start)
+
+    def _whole_dataset(self, data: DataSpec) -> Any:
+        """All rows, here, each iteration in the next epoch's order."""
+        from pipelines.dataset import file_dataset
+
+        reader = Reader(read_plan(data, Sharding(1, data.batch, data.remainder), 0))
+        return file_dataset(reader, deterministic=data.deterministic)
+
+    def _served_dataset(self, data: DataSpec) -> Any:
+        """The share of whichever parameter-server worker iterates it, without end."""
+        from pipelines.dataset import file_dataset
+
+        reader = Reader(read_plan(data, Sharding(self.spec.replicas("worker"), data.batch, data.remainder), None))
+        return file_dataset(reader, repeat=True, deterministic=data.deterministic)
+
+    def _shared_dataset(self, name: str, data: DataSpec, start: Position | None) -> Any:
+        """This task's share of the rows; an iteration may go on within an epoch."""
+        from pipelines.dataset import file_dataset
+
+        batch = self._replica_batch(name) if self.spec.strategy in SYNCHRONOUS else data.batch
+        reader = Reader(read_plan(data, Sharding(self.worker_count, batch, data.remainder), self.shard))
+        standing = self._standings.of(name, reader)
+        first = 0 if start is None else self._resume_one(standing, start, name)
+        reader.start_now = Starts(standing, lambda: self.epoch, lambda: self.testing, first)
+        resumes = self.expected_checkpoint is not None
+        return file_dataset(reader, deterministic=data.deterministic, resumes=resumes)
+
+    def _resume_one(self, standing: Standing, position: Position, name: str) -> int:
+        if not position.batch or name not in position.data:
+            return position.epoch
+        return standing.resume(position.epoch, position.batch, position.data[name], name)
+
+    def resume(self, position: Position) -> int:
+        """Have the datasets that were made so far go on at `position`; the epoch that training goes on in."""
+        return self._standings.resume(position.epoch, position.batch, position.data)
+
+    def batches_done(self, epoch: int) -> int:
+        """By how many batches a resumed `epoch` is shorter than a whole one."""
+        return self._standings.batches_done(epoch)
 
     def _replica_batch(self, name: str) -> int:
         """Rows of one replica in one step."""
@@ -244,6 +278,7 @@ class TaskContext:
             keep=self.spec.checkpoint.keep,
             saved=self._saved,
             io_device="/job:chief/task:0/device:CPU:0" if self.coordinator is not None else None,
+            data=self._standings.to_dict,
         )
 
     def _saved(self, position: Position) -> None:
@@ -313,23 +348,6 @@ def _seed_alike(launch: Launch) -> None:
 
     seed = zlib.crc32(f"{launch.run_dir} {launch.attempt}".encode())
     keras_module(launch.keras).utils.set_random_seed(seed)
-
-
-class Epochs:
-    """Which epoch a dataset that is about to be iterated is in.
-
-    Keras' callbacks say it (Keras also begins iterations that it does not finish); without them each iteration is the
-    next epoch.
-    """
-
-    def __init__(self, context: TaskContext) -> None:
-        self._context = context
-        self._begun = -1
-
-    def __call__(self) -> int:
-        """The epoch, from 0."""
-        self._begun += 1
-        return self._begun if self._context.epoch is None else self._context.epoch
 
 
 def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:

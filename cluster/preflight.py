@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # another class than TimeoutError before Python 3.11
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -234,22 +235,20 @@ def _from_here(pattern: str, directory: Path) -> str:
 
 
 def _read_data(name: str, data: DataSpec, patterns: list[str]) -> DataFacts:
+    from cluster.datasets import request_of
     from pipelines.errors import DataError
-    from pipelines.parquet import expand, open_source
+    from pipelines.files import expand
+    from pipelines.sources import Files, open_source
 
     try:
         _, paths = expand(patterns)
         if len(paths) > MOST_FOOTERS:
             return DataFacts(files=len(paths))
-        columns = None if data.columns is None else list(dict.fromkeys([*data.columns, *filter(None, [data.label])]))
-        source = open_source(patterns, columns)
+        # Counting the rows that meet filters means reading them, which is the job's work.
+        source, _ = open_source(Files(tuple(patterns)), replace(request_of(data), filters=()))
     except DataError as error:
         return DataFacts(problem=Finding("error", f"data.{name}: {error.happened}", error.seen, error.todo))
-    problem = None
-    if data.label is not None and data.label not in source.columns:
-        known = ", ".join(list(source.columns)[:20])
-        problem = Finding("error", f"data.{name}.label is not a column", data.label, f"its columns are {known}")
-    return DataFacts(len(paths), len(source.units), sum(unit.rows for unit in source.units), problem)
+    return DataFacts(len(paths), len(source.units), sum(unit.rows for unit in source.units))
 
 
 def _within(seconds: float | None, work: Callable[[], T]) -> T:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -14,6 +18,7 @@ def repair() -> None:
     It does not matter then who makes the strategy, or how it is imported: scripts make their own.
     """
     patient_heartbeat()
+    sigterm_ends()
     untuned_device_datasets()
     repair_keras()
 
@@ -38,6 +43,29 @@ def patient_heartbeat(seconds: float = 60) -> None:
 
     configure.patient = True  # type: ignore[attr-defined]
     Context.configure_coordination_service = configure
+
+
+def sigterm_ends() -> None:
+    """Have SIGTERM do under MultiWorkerMirroredStrategy what it did before; idempotent.
+
+    TensorFlow's coordination service takes it for the notice of a preemption, and the task would go on until SIGKILL.
+    PreemptionCheckpointHandler is not concerned: it puts a handler of its own in place.
+    """
+    from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+
+    original = CollectiveAllReduceExtended._initialize_multi_worker
+    if hasattr(original, "ended"):
+        return
+
+    @functools.wraps(original)
+    def initialize(self: Any, cluster_resolver: Any) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        original(self, cluster_resolver)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+    initialize.ended = True  # type: ignore[attr-defined]
+    CollectiveAllReduceExtended._initialize_multi_worker = initialize
 
 
 def untuned_device_datasets() -> None:
@@ -69,7 +97,8 @@ def repair_keras() -> None:
 
     Keras averages each step's logs by `strategy.reduce("MEAN", scalar, axis=0)`, where a scalar has no axis 0; it reads
     a batch and averages that by `strategy.reduce("MEAN", batch)`, only to learn shapes; with `steps_per_execution` it
-    meets an error of TensorFlow's. Each is repaired where it is: so it does not matter who makes the strategy or how it
+    meets an error of TensorFlow's; and it takes the length of the first epoch, which may be a resumed one, for that of
+    all. Each is repaired where it is: so it does not matter who makes the strategy or how it
     is imported, and `strategy.reduce` stays TensorFlow's own. Does nothing under tf-keras, which needs no repair, or
     when Keras computes on another backend.
     """
@@ -86,7 +115,35 @@ def repair_keras() -> None:
     trainer.reduce_per_replica = _mean_over_replicas(trainer.reduce_per_replica)
     build = trainer.TensorFlowTrainer._maybe_symbolic_build
     trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_shapes(build)
+    epochs = trainer.TFEpochIterator
+    epochs.catch_stop_iteration = _length_of_whole_epochs(epochs.catch_stop_iteration)
     _let_collectives_nest()
+
+
+#: Whether the epoch that Keras 3 is in was resumed, and so has fewer batches than others.
+_shorter = [False]
+
+
+def shorter_epoch(now: bool) -> None:
+    """Say that the epoch that Keras 3 begins now has fewer batches than others, or that it is over."""
+    _shorter[0] = now
+
+
+def _length_of_whole_epochs(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras's `catch_stop_iteration`, which does not take a resumed epoch's number of batches for that of all."""
+
+    @contextlib.contextmanager
+    def catch_stop_iteration(iterator: Any) -> Iterator[None]:
+        known = iterator._num_batches
+        with warnings.catch_warnings():
+            if _shorter[0]:
+                warnings.filterwarnings("ignore", "Your input ran out of data")
+            with original(iterator):
+                yield
+        if _shorter[0]:
+            iterator._num_batches = known
+
+    return catch_stop_iteration
 
 
 def _build_from_shapes(original: Callable[..., None]) -> Callable[..., None]:

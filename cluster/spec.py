@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -13,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cluster.errors import SpecError
+from cluster.locations import shown
 from cluster.units import Duration, Size
 
 RoleName = Literal["chief", "worker", "ps", "evaluator"]
@@ -20,6 +22,8 @@ StrategyName = Literal["none", "mirrored", "multi_worker_mirrored", "parameter_s
 
 #: Task order everywhere: in plans, tables and TF_CONFIG.
 ROLE_ORDER: tuple[RoleName, ...] = get_args(RoleName)
+#: How a filter compares a column with a value.
+FilterOp = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
 #: Set for every task by ray-tfcluster; a value of the user's would contradict the plan.
 RESERVED_ENV = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", "TF_USE_LEGACY_KERAS", "TF_GRPC_REUSE_PORT")
 
@@ -46,7 +50,7 @@ class DataSpec(_Model):
     """One named dataset, read by `ctx.dataset(name)`."""
 
     files: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        description="Parquet files: a path, directory, glob, or list of them"
+        description="Parquet or TFRecord files: a path, directory, glob, or list of them"
     )
     batch: int = Field(
         1024,
@@ -55,8 +59,24 @@ class DataSpec(_Model):
     )
     label: str | None = Field(None, description="column that becomes the second element of (features, label)")
     columns: tuple[str, ...] | None = Field(None, description="columns to read; default: all")
+    casts: dict[str, str] = Field({}, description="Arrow type by column, such as float32")
+    fill: dict[str, bool | int | float | str] = Field({}, description="what stands for nulls, by column")
+    masks: tuple[str, ...] = Field((), description="columns with a feature <column>_present, False where they are null")
+    pack: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        {}, description="features that are matrices, and the columns of one dtype that each is made of"
+    )
+    structs: Literal["flat", "nested"] = Field(
+        "flat", description="fields of structs under dotted names, or as dictionaries in dictionaries"
+    )
+    filters: tuple[tuple[str, FilterOp, Any], ...] = Field(
+        (), description="conditions [column, operator, value] that every row must meet"
+    )
     shuffle: bool = Field(False, description="another seeded order each epoch")
     seed: int = Field(0, description="seed of the shuffled order")
+    remainder: Literal["keep", "drop"] = Field(
+        "keep", description="rows that do not fill a batch on every worker: in smaller last batches, or left out"
+    )
+    deterministic: bool = Field(True, description="false lets what is read first come first")
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -227,6 +247,29 @@ def entrypoint_name(entrypoint: str | Callable[..., Any]) -> str:
     return f"{module}:{getattr(entrypoint, '__qualname__', repr(entrypoint))}"
 
 
+#: Names of environment variables that hold a secret.
+_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN$|_KEY$|CONNECTION_STRING$", re.IGNORECASE)
+
+
+def shown_document(spec: JobSpec) -> dict[str, Any]:
+    """What the user set, as others may see it: secret environment variables and passwords in URIs are `***`."""
+    document = spec.to_document()
+    for place in (*document.get("roles", {}).values(), document.get("runtime_env", {})):
+        for env in (place.get("env"), place.get("env_vars")):
+            if isinstance(env, dict):
+                env.update((name, "***") for name in env if _SECRET.search(name))
+    clean: dict[str, Any] = _without_passwords(document)
+    return clean
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_passwords(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(part) for part in value]
+    return shown(value) if isinstance(value, str) else value
+
+
 #: Ray's own resources, and the field of a role that asks for each.
 _OWN_FIELD = {"CPU": "cpus", "GPU": "gpus", "memory": "memory"}
 _ENTRYPOINT = re.compile(r"(?:[^:]+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
@@ -235,53 +278,60 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 def _contradictions(spec: JobSpec) -> Iterator[str]:
     """Every impossible combination in `spec`, one sentence each."""
-    yield from _code_problems(spec)
-    yield from _role_problems(spec)
-    yield from _gpu_problems(spec)
-    yield from _resource_problems(spec)
-    yield from _env_problems(spec)
-    if spec.partition is not None and spec.strategy != "parameter_server":
-        yield f"partition splits variables over parameter servers, but strategy is {spec.strategy}"
-    if spec.failure.max_backoff < spec.failure.backoff:
-        longest, first = spec.failure.max_backoff, spec.failure.backoff
-        yield f"failure.max_backoff ({longest:g}s) is shorter than failure.backoff ({first:g}s)"
-    if not _NAME.fullmatch(spec.name):
-        yield f"name {spec.name!r} cannot name a directory; use 1 to 63 letters, digits, '-', '_' and '.'"
+    for rule in _RULES:
+        with contextlib.suppress(_WrongKeyError):
+            yield from rule(spec)
+
+
+class _WrongKeyError(Exception):
+    """A rule asked for a key that is wrong itself, see `_Draft`."""
 
 
 def _code_problems(spec: JobSpec) -> Iterator[str]:
     if (spec.entrypoint is None) == (spec.script is None):
         seen = "both" if spec.script is not None else "neither"
         yield f"give either entrypoint or script (seen: {seen})"
+
+
+def _entrypoint_problems(spec: JobSpec) -> Iterator[str]:
     if isinstance(spec.entrypoint, str) and not _ENTRYPOINT.fullmatch(spec.entrypoint):
         yield f"entrypoint {spec.entrypoint!r} is not path.py:function or package.module:function"
+
+
+def _prepare_problems(spec: JobSpec) -> Iterator[str]:
     if spec.prepare is not None and not _ENTRYPOINT.fullmatch(spec.prepare):
         yield f"prepare {spec.prepare!r} is not path.py:function or package.module:function"
-    if spec.script is not None and spec.args:
-        yield "args are an entrypoint's keyword arguments; put a script's arguments into script itself"
-    if spec.script is not None and (not spec.script or spec.script == ("-m",)):
+
+
+def _script_problems(spec: JobSpec) -> Iterator[str]:
+    if spec.script is None:
+        return
+    if not spec.script or spec.script == ("-m",):
         yield "script is empty; write it like [train.py, --epochs, '3']"
-    if spec.script is not None and spec.partition is not None:
-        yield "partition cannot reach a script, which builds its own strategy; pass variable_partitioner there"
-    for key, instead in _NOT_FOR_SCRIPTS.items():
-        if spec.script is not None and key in spec.model_fields_set:
-            yield f"{key} cannot reach a script; {instead}"
+    for key, sentence in _NOT_FOR_SCRIPTS.items():
+        if key in spec.model_fields_set and getattr(spec, key):
+            yield sentence
 
 
 #: Keys that only an entrypoint's context carries out, and what a script does instead.
 _NOT_FOR_SCRIPTS = {
-    "precision": "call keras.mixed_precision.set_global_policy there",
-    "checkpoint": "save below TFCLUSTER_CHECKPOINT_DIR there",
-    "data": "read the files there",
+    "args": "args are an entrypoint's keyword arguments; put a script's arguments into script itself",
+    "partition": "partition cannot reach a script, which builds its own strategy; pass variable_partitioner there",
+    "precision": "precision cannot reach a script; call keras.mixed_precision.set_global_policy there",
+    "checkpoint": "checkpoint cannot reach a script; save below TFCLUSTER_CHECKPOINT_DIR there",
+    "data": "data cannot reach a script; read the files there",
 }
+
+
+def _replica_problems(spec: JobSpec) -> Iterator[str]:
+    singles: tuple[RoleName, ...] = ("chief", "evaluator")
+    for role in singles:
+        if role in spec.roles and spec.roles[role].replicas > 1:
+            yield f"roles.{role}.replicas is {spec.roles[role].replicas}; a job has at most one {role}"
 
 
 def _role_problems(spec: JobSpec) -> Iterator[str]:
     count = {role: spec.replicas(role) for role in ROLE_ORDER}
-    singles: tuple[RoleName, ...] = ("chief", "evaluator")
-    for role in singles:
-        if count[role] > 1:
-            yield f"roles.{role}.replicas is {count[role]}; a job has at most one {role}"
     trainers = count["chief"] + count["worker"]
     if spec.strategy == "parameter_server":
         for role in ("ps", "worker"):
@@ -301,8 +351,27 @@ def _role_problems(spec: JobSpec) -> Iterator[str]:
         )
     if trainers < 1:
         yield "no training task: give roles.worker or roles.chief at least one replica"
+
+
+def _success_problems(spec: JobSpec) -> Iterator[str]:
     if spec.success == "all_workers" and spec.strategy == "parameter_server":
         yield "success: all_workers never comes with parameter servers, whose workers serve until stopped; use chief"
+
+
+def _partition_problems(spec: JobSpec) -> Iterator[str]:
+    if spec.partition is not None and spec.strategy != "parameter_server":
+        yield f"partition splits variables over parameter servers, but strategy is {spec.strategy}"
+
+
+def _backoff_problems(spec: JobSpec) -> Iterator[str]:
+    longest, first = spec.failure.max_backoff, spec.failure.backoff
+    if longest < first:
+        yield f"failure.max_backoff ({longest:g}s) is shorter than failure.backoff ({first:g}s)"
+
+
+def _name_problems(spec: JobSpec) -> Iterator[str]:
+    if not _NAME.fullmatch(spec.name):
+        yield f"name {spec.name!r} cannot name a directory; use 1 to 63 letters, digits, '-', '_' and '.'"
 
 
 def _gpu_problems(spec: JobSpec) -> Iterator[str]:
@@ -326,13 +395,19 @@ def _resource_problems(spec: JobSpec) -> Iterator[str]:
 
 
 def _env_problems(spec: JobSpec) -> Iterator[str]:
-    places = {f"roles.{name}.env": role.env for name, role in spec.roles.items()}
-    ray_env = spec.runtime_env.get("env_vars")
-    if isinstance(ray_env, dict):
-        places["runtime_env.env_vars"] = ray_env
-    for place, env in places.items():
-        for key in (key for key in RESERVED_ENV if key in env):
-            yield f"{place}.{key} is set for each task from the spec; remove it" + _evaluator_hint(key, str(env[key]))
+    for name, role in spec.roles.items():
+        yield from _reserved(f"roles.{name}.env", role.env)
+
+
+def _runtime_env_problems(spec: JobSpec) -> Iterator[str]:
+    env = spec.runtime_env.get("env_vars")
+    if isinstance(env, dict):
+        yield from _reserved("runtime_env.env_vars", env)
+
+
+def _reserved(place: str, env: Mapping[str, Any]) -> Iterator[str]:
+    for key in (key for key in RESERVED_ENV if key in env):
+        yield f"{place}.{key} is set for each task from the spec; remove it" + _evaluator_hint(key, str(env[key]))
 
 
 def _evaluator_hint(key: str, value: str) -> str:
@@ -341,6 +416,25 @@ def _evaluator_hint(key: str, value: str) -> str:
             "; an evaluator in the cluster spec makes the coordinator wait for ever, roles.evaluator keeps it outside"
         )
     return ""
+
+
+#: Each reads as few keys as it can: a rule is left out where one of its keys is wrong.
+_RULES = (
+    _code_problems,
+    _entrypoint_problems,
+    _prepare_problems,
+    _script_problems,
+    _replica_problems,
+    _role_problems,
+    _success_problems,
+    _gpu_problems,
+    _resource_problems,
+    _env_problems,
+    _runtime_env_problems,
+    _partition_problems,
+    _backoff_problems,
+    _name_problems,
+)
 
 
 def load(path: Path) -> JobSpec:
@@ -374,9 +468,33 @@ def parse(document: object, source: str = "") -> JobSpec:
         return JobSpec.model_validate(document)
     except ValidationError as error:
         problems = [line for items in _branches(error) for line in _sentences(items)]
+        problems += _further_problems(document, error)
         todo = "; ".join(problems) if len(problems) == 1 else "".join(f"\n  - {p}" for p in problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise SpecError(f"the spec has {count}", source, todo) from None
+
+
+class _Draft(JobSpec):
+    """Those keys of a spec that are right by themselves; reading another one ends the rule that does."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> _Draft:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        raise _WrongKeyError(name)
+
+
+def _further_problems(document: dict[Any, Any], error: ValidationError) -> list[str]:
+    """Contradictions between the keys that are right, where others are wrong: pydantic looks no further then."""
+    wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
+    if not wrong:
+        return []
+    draft = _Draft.model_validate({key: value for key, value in document.items() if key not in wrong})
+    meant = {_near(key, list(JobSpec.model_fields)) for key in wrong}  # also the key that a mistyped one stands for
+    for key in JobSpec.model_fields.keys() & (wrong | meant):
+        draft.__dict__.pop(key)
+    return list(_contradictions(draft))
 
 
 def _branches(error: ValidationError) -> list[list[dict[str, Any]]]:
@@ -434,8 +552,12 @@ def _choices(item: dict[str, Any]) -> list[str]:
 
 
 def _did_you_mean(word: object, known: list[str]) -> str:
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = _near(word, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def _near(word: object, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)), None)
 
 
 def _nearest(loc: tuple[Any, ...]) -> str:

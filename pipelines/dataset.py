@@ -1,143 +1,211 @@
-"""`parquet_dataset`: Parquet files as a `tf.data.Dataset` of the batches of one shard."""
+"""`file_dataset`: files as a `tf.data.Dataset` of the batches of one shard."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import remote
+from pipelines.decode import tensor
+from pipelines.layout import Request
 from pipelines.reader import Reader, ReadPlan
+from pipelines.schema import Fixed, Kind, Ragged
+from pipelines.shards import Line, Remainder, Sharding
+from pipelines.sources import Files
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-#: Pieces read at the same time, which bounds what is held in memory.
-PARALLEL_READS = 4
-#: Batches that are made ready at the same time, and that wait to be taken.
-PARALLEL_BATCHES = 2
+#: Chunks that are made ready at the same time.
+PARALLEL_CHUNKS = 2
+#: Batches that wait to be taken.
 READY_BATCHES = 8
 #: The `dataset_name` option of these datasets and of all that is made from them with map, prefetch and the like. Their
 #: batches are those of one worker already, and must not be split over the workers once more.
 PER_WORKER = "per-worker"
 
 
-def parquet_dataset(
-    files: str | Sequence[str],
+def file_dataset(
+    reader: Reader,
     *,
-    batch: int,
-    label: str | None = None,
-    columns: Sequence[str] | None = None,
-    shuffle: bool = False,
-    seed: int = 0,
-    shard_count: int = 1,
-    shard_index: int | None = 0,
-    epoch: int | Callable[[], int] = 0,
     repeat: bool = False,
-    skip_batches: int = 0,
+    deterministic: bool = True,
+    resumes: bool = False,
 ) -> tf.data.Dataset:
     """The rows of one shard, in batches, each row of the files on exactly one shard.
 
-    All shards have the same number of batches; the last ones are smaller (see `pipelines.shards.assign`). Batches are
-    deterministic, and at most `PARALLEL_READS` row groups (or, when shuffled, blocks of row groups) are read at once.
+    Units (row groups; when shuffled, blocks of them) are decoded by Arrow ahead of their use, at most `reader.AHEAD`
+    beyond the one in use, and cut into batches in TensorFlow; Python runs once a chunk of `reader.CHUNK_ROWS` rows.
+
+    Args:
+        reader: of the shard.
+        repeat: epoch after epoch without end.
+        deterministic: False lets chunks overtake each other.
+        resumes: an iteration may begin within its epoch, and so be shorter than the others.
+
+    Returns:
+        A dataset of features by name, or of `(features, label)`: `[batch]`, `[batch, n]` for fixed-size lists and
+        packed columns, ragged `[batch, None]` for lists, in the dtypes that `pipelines.schema.kind_of` tells. Its
+        cardinality is known; but where it resumes, what is made of it by map and the like has an unknown one.
+
+    What a `DataError` says while it is iterated stands in an error of TensorFlow's, see
+    `pipelines.errors.data_error_in`.
+    """
+    import tensorflow as tf
+
+    resumes = resumes or reader.plan.line is not None
+    epochs = tf.data.Dataset.range(1)
+    if repeat:
+        epochs = epochs.repeat()
+    batches = epochs.flat_map(lambda _: _one_epoch(reader, deterministic))
+    if not resumes:
+        count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
+        batches = batches.apply(tf.data.experimental.assert_cardinality(count))
+    batches = batches.prefetch(READY_BATCHES).with_options(_options(deterministic))
+    return _of_length(batches, reader.batches) if resumes and not repeat else batches
+
+
+def read_dataset(
+    files: str | Sequence[str],
+    *,
+    batch: int,
+    shards: int = 1,
+    shard: int | None = 0,
+    remainder: Remainder = "keep",
+    shuffle: bool = False,
+    seed: int = 0,
+    epoch: int = 0,
+    line: Line | None = None,
+    repeat: bool = False,
+    deterministic: bool = True,
+    **request: Any,
+) -> tf.data.Dataset:
+    """`file_dataset` without a job: the batches of one shard of `files`.
 
     Args:
         files: paths, directories or globs on any file system that pyarrow opens.
         batch: rows of one batch of this shard.
-        label: column that becomes the second element of `(features, label)`; None gives features alone.
-        columns: feature columns; None takes all but the label.
+        shards: number of shards.
+        shard: this shard, from 0; None leaves it to the process that iterates the dataset, which need not be this one:
+            a parameter-server worker that has called `pipelines.remote.serve_reads`.
+        remainder: see `pipelines.shards.Sharding`.
         shuffle: another order of rows in each epoch.
         seed: of that order.
-        shard_count: number of shards.
-        shard_index: this shard, from 0. None leaves it to the process that iterates the dataset, which need not be this
-            one: a parameter-server worker that has called `pipelines.remote.serve_reads`.
-        epoch: the epoch of the first iteration; each later one is the next epoch. Or a function that is asked for the
-            epoch whenever an iteration begins, for a loop that may begin one and not finish it, as Keras does; it
-            cannot be asked by another process.
+        epoch: the epoch of the first iteration; each later one is the next epoch.
+        line: the rows of the first epoch that are yet to be read, of all shards: see `pipelines.shards.left`.
         repeat: epoch after epoch without end.
-        skip_batches: batches of the first epoch that are left out, without reading what only they need.
-
-    Returns:
-        A dataset of `{column: [batch]}`, or `({column: [batch]}, [batch])` with a label, in the dtypes of the files;
-        strings are `tf.string`. Its cardinality is known, unless batches are skipped.
+        deterministic: False lets chunks overtake each other.
+        **request: fields of `pipelines.layout.Request`, such as `columns` and `label`.
 
     Raises:
-        DataError: the files cannot be read as one table, or hold fewer rows than there are shards. While iterating,
-            the same words stand in an error of TensorFlow's: see `pipelines.errors.data_error_in`.
+        DataError: the files cannot be read as one table, or hold too few rows.
     """
-    import tensorflow as tf
-
+    patterns = (files,) if isinstance(files, str) else tuple(files)
     plan = ReadPlan(
-        files=(files,) if isinstance(files, str) else tuple(files),
-        columns=None if columns is None else tuple(name for name in columns if name != label),
-        label=label,
-        batch=batch,
-        shuffle=shuffle,
-        seed=seed,
-        shard_count=shard_count,
-        shard_index=shard_index,
-        epoch=epoch() if callable(epoch) else epoch,
-        skip_batches=skip_batches,
+        Files(patterns), Request(**request), Sharding(shards, batch, remainder), shard, shuffle, seed, epoch, line
     )
-    reader = Reader(plan, epoch if callable(epoch) else None)
-    dataset = _epochs(reader, repeat).map(_splitter(reader), num_parallel_calls=PARALLEL_BATCHES)
-    if repeat or not skip_batches:
-        count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    return dataset.prefetch(READY_BATCHES).with_options(_options())
+    return file_dataset(Reader(plan), repeat=repeat, deterministic=deterministic)
 
 
-def _epochs(reader: Reader, repeat: bool) -> tf.data.Dataset:
-    """Batches as they leave the reader: a matrix `[batch, columns]` for each group of columns."""
+def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
+    """The batches of the iteration that begins now."""
     import tensorflow as tf
 
-    types = [tf.as_dtype(dtype) for dtype in reader.groups]
+    (chunks,) = _call(reader, "begin", [], [tf.int64])
+    chunks.set_shape([None, 4])
+    features = reader.layout.features
+    types = [tf.as_dtype(dtype) for dtype in reader.part_dtypes()]
 
-    def read(piece: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        matrices = _call(reader, "read", [piece], types)
-        for matrix, names in zip(matrices, reader.groups.values(), strict=True):
-            matrix.set_shape([None, len(names)])
-        return tuple(matrices)
+    def read(chunk: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        parts = iter(_call(reader, "read", [chunk], types))
+        return chunk[3], tuple(tensor(parts, feature.kind) for feature in features)
 
-    def one_epoch(_: tf.Tensor) -> tf.data.Dataset:
-        pieces, sizes = _call(reader, "begin", [], [tf.int64, tf.int64])
-        pieces.set_shape([None, 4])
-        sizes.set_shape([None])
-        return tf.data.Dataset.from_tensor_slices(pieces).map(read, num_parallel_calls=PARALLEL_READS).rebatch(sizes)
+    found = tf.data.Dataset.from_tensor_slices(chunks).map(
+        read, num_parallel_calls=PARALLEL_CHUNKS, deterministic=deterministic
+    )
+    structure = functools.partial(_structure, reader)
+    if any(_is_ragged(feature.kind) for feature in features):
+        return found.flat_map(_sliced).map(lambda *columns: structure(columns))
+    return found.flat_map(_cut).map(lambda *columns: structure(columns))
 
-    epochs = tf.data.Dataset.range(1)
-    return (epochs.repeat() if repeat else epochs).flat_map(one_epoch)
+
+def _cut(batch: tf.Tensor, columns: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
+    """A chunk of dense columns as its batches; `rebatch` hands out parts of them without a copy."""
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensors(columns).rebatch(batch)
+
+
+def _sliced(batch: tf.Tensor, columns: tuple[Any, ...]) -> tf.data.Dataset:
+    """A chunk with ragged columns as its batches; `rebatch` does not know them."""
+    import tensorflow as tf
+
+    rows = (
+        tf.shape(columns[0], out_type=tf.int64)[0]
+        if not isinstance(columns[0], tf.RaggedTensor)
+        else columns[0].nrows()
+    )
+
+    def part(index: tf.Tensor) -> tuple[Any, ...]:
+        return tuple(column[index * batch : (index + 1) * batch] for column in columns)
+
+    return tf.data.Dataset.range(rows // batch).map(part)
+
+
+def _is_ragged(kind: Kind) -> bool:
+    return isinstance(kind, Ragged) or (isinstance(kind, Fixed) and _is_ragged(kind.item))
+
+
+def _structure(reader: Reader, columns: tuple[Any, ...]) -> Any:
+    """`{name: tensor}`, or `({name: tensor}, label)`."""
+    features = reader.layout.features
+    request = reader.plan.request
+    named = {feature.name: column for feature, column in zip(features, columns, strict=True)}
+    label = None if request.label is None else named.pop(request.label)
+    found = _nested(named) if request.nested else named
+    return found if request.label is None else (found, label)
+
+
+def _nested(features: dict[str, Any]) -> dict[str, Any]:
+    """Dotted names as dictionaries in dictionaries."""
+    found: dict[str, Any] = {}
+    for name, value in features.items():
+        *above, last = name.split(".")
+        place = found
+        for step in above:
+            place = place.setdefault(step, {})
+        place[last] = value
+    return found
 
 
 def _call(reader: Reader, method: str, inputs: list[tf.Tensor], types: list[tf.DType]) -> list[tf.Tensor]:
     """The graph's call of a method of `reader`: here, or in whichever process runs the graph."""
     import tensorflow as tf
 
-    if reader.plan.shard_index is None:
+    if reader.plan.shard is None:
         return remote.call(reader.plan, method, inputs, types)
     tensors: list[tf.Tensor] = tf.numpy_function(getattr(reader, method), inputs, types)
     return tensors
 
 
-def _splitter(reader: Reader) -> Callable[..., Any]:
-    """From the matrices of a batch to `{column: [batch]}`, or `({column: [batch]}, [batch])`."""
+def _of_length(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
+    """The dataset, which says that it has `batches` batches, as every epoch has but one that is resumed.
+
+    Keras asks the dataset, and would take the length of the resumed epoch for that of all; TensorFlow's own
+    `assert_cardinality` makes an error of a shorter one.
+    """
     import tensorflow as tf
 
-    def split(*matrices: tf.Tensor) -> Any:
-        found: dict[str, tf.Tensor] = {}
-        for matrix, names in zip(matrices, reader.groups.values(), strict=True):
-            found.update(zip(names, tf.unstack(matrix, len(names), axis=1), strict=True))
-        columns = {name: found[name] for name in reader.source.columns}
-        label = reader.plan.label
-        return columns if label is None else (columns, columns.pop(label))
-
-    return split
+    dataset.cardinality = lambda: tf.constant(batches, tf.int64)
+    return dataset
 
 
-def _options() -> tf.data.Options:
+def _options(deterministic: bool) -> tf.data.Options:
     import tensorflow as tf
 
     options = tf.data.Options()
-    options.deterministic = True
+    options.deterministic = deterministic
     # The thread that tunes a dataset may oversleep its end by up to a minute (TensorFlow checks for cancellation before
     # it is set), and then the next epoch begins late.
     options.autotune.enabled = False

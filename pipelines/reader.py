@@ -1,118 +1,236 @@
-"""One shard's reading: which pieces an epoch has, and the rows of a piece as a few numpy matrices."""
+"""One shard's reading: which chunks an iteration has, and the rows of a chunk as a few numpy arrays."""
 
 from __future__ import annotations
 
-import functools
-import itertools
+import collections
 import json
+import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import parquet, shards
-from pipelines.parquet import Source
+from pipelines import shards
+from pipelines.columns import Array, packed, part_dtypes, parts
+from pipelines.layout import Feature, Request
+from pipelines.prepare import prepare
+from pipelines.shards import Block, Chunk, Line, Piece, Sharding, Span
+from pipelines.sources import Files, open_source
 
-Array = npt.NDArray[Any]
+#: Rows of a chunk, about: what is handed to TensorFlow at once. Large enough that Python costs nothing a row.
+CHUNK_ROWS = 65_536
+#: Pieces (row groups, or blocks of them when shuffled) that are read or ready beyond the one in use: with this one and
+#: what TensorFlow has taken of it, all that a reader holds in memory.
+AHEAD = 2
+#: The epoch of the iteration that begins now, and the rows that it has before it, over all shards; None for all rows.
+StartNow = Callable[[], tuple[int, Line | None]]
+#: Iterations that are remembered: the next one may begin while the last chunks of this one are read, and Keras begins
+#: some that it never reads.
+_REMEMBERED = 3
 
 
 @dataclass(frozen=True)
 class ReadPlan:
     """What one shard reads, in plain values, so that another process can read the same.
 
-    `shard_index` is None where the process that reads decides it.
+    Attributes:
+        files: which files, and how they are read.
+        request: which columns, and in what form.
+        sharding: how rows are shared out.
+        shard: this shard, from 0; None where the process that reads decides it.
+        shuffle: another order in each epoch.
+        seed: of that order.
+        epoch: the first epoch.
+        line: the rows of the first epoch that are yet to be read; None for all of them.
     """
 
-    files: tuple[str, ...]
-    columns: tuple[str, ...] | None
-    label: str | None
-    batch: int
-    shuffle: bool
-    seed: int
-    shard_count: int
-    shard_index: int | None
-    epoch: int
-    skip_batches: int
+    files: Files
+    request: Request = field(default_factory=Request)
+    sharding: Sharding = field(default_factory=lambda: Sharding(1, 1024))
+    shard: int | None = 0
+    shuffle: bool = False
+    seed: int = 0
+    epoch: int = 0
+    line: Line | None = None
 
     def to_json(self) -> str:
         """The plan as text."""
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "line": self.line, "request": self.request.to_dict()})
 
     @classmethod
     def from_json(cls, text: str) -> ReadPlan:
         """The plan of `to_json`."""
         values = json.loads(text)
-        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        line = values.pop("line")
+        return cls(
+            files=Files.from_dict(values.pop("files")),
+            request=Request.from_dict(values.pop("request")),
+            sharding=Sharding(**values.pop("sharding")),
+            line=None if line is None else tuple(Span(*span) for span in line),
+            **values,
+        )
 
 
 class Reader:
-    """Reads the pieces of a plan; safe to use from several threads.
+    """Reads the chunks of a plan; safe to use from several threads.
 
     Args:
         plan: what to read.
-        epoch_now: asked for the epoch whenever an iteration begins; None counts iterations from `plan.epoch`.
+
+    Attributes:
+        rows: of the whole dataset.
+        batches: of a whole epoch on each shard.
+        start_now: asked where it starts whenever an iteration begins, for a loop that may begin one and not finish it,
+            as Keras does. By default each iteration is the next epoch.
 
     Raises:
-        DataError: the files cannot be read as one table, or hold fewer rows than there are shards.
+        DataError: the files cannot be read as one table, or hold too few rows.
     """
 
-    def __init__(self, plan: ReadPlan, epoch_now: Callable[[], int] | None = None) -> None:
+    def __init__(self, plan: ReadPlan) -> None:
         self.plan = plan
-        self.source: Source = parquet.open_source(plan.files, plan.columns, plan.label)
-        self.groups = groups_of(self.source.columns)
-        self._epochs = itertools.count(plan.epoch)
-        self._epoch_now = epoch_now
-        # Two epochs, because the next one may begin while the last pieces of this one are read.
-        self._blocks = functools.lru_cache(maxsize=2)(self._blocks_of)
-        self.batches = shards.batch_count(sum(unit.rows for unit in self.source.units), plan.shard_count, plan.batch)
+        self.source, self.layout = open_source(plan.files, plan.request)
+        self.rows = sum(unit.rows for unit in self.source.units)
+        self.batches = shards.batch_count(self.rows, plan.sharding)
+        self.start_now: StartNow = self._next_epoch
+        self._begun = 0
+        self._lock = threading.Lock()
+        self._orders: dict[int, _Order] = {}
+        self._iterations: collections.OrderedDict[int, _Iteration] = collections.OrderedDict()
+        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="read")
 
-    def begin(self) -> tuple[Array, Array]:
-        """The pieces of the iteration that begins now, `[n, 4]` of int64, and its batch sizes, `[m]` of int64.
+    def part_dtypes(self) -> list[np.dtype[Any]]:
+        """The dtypes of what `read` returns."""
+        return [dtype for feature in self.layout.features for dtype in part_dtypes(feature.kind)]
 
-        Each row of the first is the arguments of `read`.
-        """
-        epoch = self._epoch_now() if self._epoch_now else next(self._epochs)
-        share = shards.assign(
-            self._blocks(epoch),
-            shard_count=self.plan.shard_count,
-            shard_index=self.plan.shard_index or 0,
-            batch=self.plan.batch,
-            skip_batches=self.plan.skip_batches if epoch == self.plan.epoch else 0,
-        )
-        pieces = [(epoch, *piece) for piece in share.pieces]
-        return np.array(pieces, np.int64).reshape(-1, 4), np.array(share.batch_sizes or [self.plan.batch], np.int64)
+    def _next_epoch(self) -> tuple[int, Line | None]:
+        """Where the iteration that begins now starts: each is the next epoch."""
+        number, plan = self._begun, self.plan
+        return plan.epoch + number, plan.line if number == 0 else None
 
-    def read(self, piece: Array) -> list[Array]:
-        """The rows of `piece` (epoch, block, start, stop): for each group of columns `[stop - start, columns]`.
+    def begin(self) -> Array:
+        """The chunks of the iteration that begins now: `[chunks, 4]` of int64, each row what `read` takes.
 
         Raises:
-            DataError: a row group cannot be read, or holds nulls.
+            DataError: too few rows are left for a batch on every shard.
         """
-        epoch, index, start, stop = (int(number) for number in piece)
-        block = self._blocks(epoch)[index]
-        tables = [parquet.read(self.source, unit) for unit in block]
-        if not self.plan.shuffle:
-            return self._pack(tables[0].slice(start, stop - start))
-        rows = shards.row_order(shards.rows_of(block), seed=self.plan.seed, epoch=epoch, block=index)
-        return [matrix[rows[start:stop]] for matrix in self._pack(pa.concat_tables(tables))]
+        with self._lock:
+            epoch, line = self.start_now()
+            number, self._begun = self._begun, self._begun + 1
+            line = shards.whole(epoch, self.rows) if line is None else line
+            sharding = self.plan.sharding
+            mine = shards.share(line, sharding, self.plan.shard or 0)
+            sizes = shards.batch_sizes(
+                shards.rows_in(mine), shards.batch_count(shards.rows_in(line), sharding), sharding.batch
+            )
+            found = [(number, *chunk) for chunk in shards.chunks(sizes, CHUNK_ROWS)]
+            self._iterations[number] = _Iteration(self._load, self._pool, self._pieces(mine))
+            while len(self._iterations) > _REMEMBERED:
+                self._iterations.popitem(last=False)[1].end()
+        return np.array(found, np.int64).reshape(-1, 4)
 
-    def _blocks_of(self, epoch: int) -> tuple[shards.Block, ...]:
-        return shards.blocks_of(self.source.units, shuffle=self.plan.shuffle, seed=self.plan.seed, epoch=epoch)
+    def read(self, chunk: Array) -> list[Array]:
+        """The rows of a chunk (iteration, start, stop, batch): the parts of each feature, see `pipelines.columns`.
 
-    def _pack(self, table: pa.Table) -> list[Array]:
-        return [
-            np.stack([parquet.to_numpy(table[name], dtype) for name in names], axis=1)
-            for dtype, names in self.groups.items()
+        Raises:
+            DataError: a unit cannot be read, or holds nulls that nothing is to stand for.
+        """
+        number, *rest = (int(value) for value in chunk)
+        start, stop, _ = Chunk(*rest)
+        with self._lock:
+            iteration = self._iterations.get(number)
+        if iteration is None:  # given up by whoever iterates; nobody will look at it
+            raise StopIteration
+        table = iteration.rows(start, stop)
+        return [part for feature in self.layout.features for part in _parts(table, feature)]
+
+    def _pieces(self, line: Line) -> list[Piece]:
+        return [piece for span in line for piece in shards.pieces(span, self._order(span.epoch).ends)]
+
+    def _order(self, epoch: int) -> _Order:
+        """The blocks of an epoch; those of the last few are kept."""
+        if epoch not in self._orders:
+            plan = self.plan
+            blocks = shards.blocks_of(self.source.units, shuffle=plan.shuffle, seed=plan.seed, epoch=epoch)
+            while len(self._orders) >= _REMEMBERED:
+                del self._orders[next(iter(self._orders))]
+            self._orders[epoch] = _Order(blocks, np.cumsum([shards.rows_of(block) for block in blocks], dtype=np.int64))
+        return self._orders[epoch]
+
+    def _load(self, piece: Piece) -> pa.Table:
+        """The rows of a piece in their order, without nulls."""
+        with self._lock:
+            block = self._order(piece.epoch).blocks[piece.block]
+        tables = [
+            prepare(self.source.read(unit), self.layout, self.plan.request, f"{unit.file}, row group {unit.row_group}")
+            for unit in block
         ]
+        if not self.plan.shuffle:
+            return tables[0].slice(piece.start, piece.rows)
+        rows = shards.row_order(shards.rows_of(block), seed=self.plan.seed, epoch=piece.epoch, block=piece.block)
+        return pa.concat_tables(tables).combine_chunks().take(pa.array(rows[piece.start : piece.stop]))
 
 
-def groups_of(columns: dict[str, np.dtype[Any]]) -> dict[np.dtype[Any], list[str]]:
-    """Columns by dtype: what crosses into TensorFlow as one matrix, since each tensor costs more than its bytes."""
-    groups: dict[np.dtype[Any], list[str]] = {}
-    for name, dtype in columns.items():
-        groups.setdefault(dtype, []).append(name)
-    return groups
+@dataclass(frozen=True)
+class _Order:
+    """The blocks of an epoch, and where in its order each of them ends: `[blocks]`."""
+
+    blocks: tuple[Block, ...]
+    ends: npt.NDArray[np.int64]
+
+
+class _Iteration:
+    """The pieces of one iteration, loaded a few ahead of the chunks that are asked for, and let go behind them."""
+
+    def __init__(self, load: Callable[[Piece], pa.Table], pool: ThreadPoolExecutor, pieces: list[Piece]) -> None:
+        self._load, self._pool, self._pieces = load, pool, pieces
+        self._ends = np.cumsum([piece.rows for piece in pieces], dtype=np.int64)
+        self._lock = threading.Lock()
+        self._tables: dict[int, Future[pa.Table]] = {}
+        self._taken = [0] * len(pieces)
+
+    def rows(self, start: int, stop: int) -> pa.Table:
+        """Positions `start` to `stop` of the shard's line, in one chunk where they lie in one piece."""
+        first = int(np.searchsorted(self._ends, start, side="right"))
+        last = int(np.searchsorted(self._ends, stop, side="left"))
+        with self._lock:
+            for index in range(first, min(last + 1 + AHEAD, len(self._pieces))):
+                if index not in self._tables and self._taken[index] < self._pieces[index].rows:
+                    self._tables[index] = self._pool.submit(self._load, self._pieces[index])
+            wanted = {index: self._tables[index] for index in range(first, last + 1)}
+        found = []
+        for index, table in wanted.items():
+            before = int(self._ends[index]) - self._pieces[index].rows
+            low, high = max(start - before, 0), min(stop - before, self._pieces[index].rows)
+            found.append(table.result().slice(low, high - low))
+            self._let_go(index, high - low)
+        return found[0] if len(found) == 1 else pa.concat_tables(found).combine_chunks()
+
+    def _let_go(self, index: int, rows: int) -> None:
+        """Forget a piece of which every row has been taken."""
+        with self._lock:
+            self._taken[index] += rows
+            if self._taken[index] >= self._pieces[index].rows:
+                self._tables.pop(index, None)
+
+    def end(self) -> None:
+        """Give up what is loaded and what waits to be."""
+        with self._lock:
+            for table in self._tables.values():
+                table.cancel()
+            self._tables.clear()
+
+
+def _parts(table: pa.Table, feature: Feature) -> list[Array]:
+    columns = [_one_chunk(table[name]) for name in feature.columns]
+    if feature.packs:
+        return [packed(columns, feature.kind).reshape(-1)]
+    return parts(columns[0], feature.kind)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

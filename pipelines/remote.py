@@ -10,7 +10,8 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pipelines.reader import Array, Reader, ReadPlan
+from pipelines.columns import Array
+from pipelines.reader import Reader, ReadPlan
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 _served: list[Any] = []
 
 
-def serve_reads(shard_index: int) -> None:
-    """Let graphs built elsewhere read in this process, as shard `shard_index`; call it before the server starts."""
+def serve_reads(shard: int) -> None:
+    """Let graphs built elsewhere read in this process, as shard `shard`; call it before the server starts."""
     from tensorflow.python.ops import script_ops
 
-    readers = _Readers(shard_index)
+    readers = _Readers(shard)
     _served[:] = [readers.begin, readers.read]
     for function in _served:
         # TensorFlow has no public way to register a function under a name of our choice.
@@ -43,12 +44,12 @@ def call(plan: ReadPlan, method: str, inputs: list[tf.Tensor], types: list[tf.DT
 class _Readers:
     """The readers of this process, one a plan."""
 
-    def __init__(self, shard_index: int) -> None:
-        self._shard_index = shard_index
+    def __init__(self, shard: int) -> None:
+        self._shard = shard
         self._open: dict[bytes, Reader] = {}
         self._lock = threading.Lock()
 
-    def begin(self, plan: bytes) -> tuple[Array, Array]:
+    def begin(self, plan: bytes) -> Array:
         return self._reader(plan).begin()
 
     def read(self, plan: bytes, piece: Array) -> list[Array]:
@@ -58,7 +59,7 @@ class _Readers:
         with self._lock:
             if text not in self._open:
                 plan = ReadPlan.from_json(text.decode())
-                self._open[text] = Reader(dataclasses.replace(plan, shard_index=self._shard_index))
+                self._open[text] = Reader(dataclasses.replace(plan, shard=self._shard))
             return self._open[text]
 
 

@@ -2,8 +2,10 @@
 
 An epoch has one order of rows, which depends on the seed and the epoch only, never on the number of shards: row groups
 in the order of the files, or, when shuffled, row groups in a random order whose rows are mixed in blocks of several
-row groups. A shard is an interval of that order. So row groups are split where balance needs it, a shard reads at most
-two blocks that another shard reads too, and what is left of an epoch can be shared out again over other shards.
+row groups. The rows that an iteration has before it are a line: spans of that order, laid end to end. At first it is
+the whole epoch, and each shard takes one interval of it. So row groups are split where balance needs it, a shard
+shares at most two blocks with others, and what is left of an epoch, wherever it stopped, is a line again, which any
+number of shards can take up.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,8 @@ from pipelines.errors import DataError
 
 #: Rows that are mixed together at least, when shuffled and there are as many.
 MIX_ROWS = 65_536
+#: What becomes of the rows that do not fill a batch on every shard: smaller batches at the end, or left out.
+Remainder = Literal["keep", "drop"]
 
 
 class Unit(NamedTuple):
@@ -34,69 +38,150 @@ class Unit(NamedTuple):
 Block = tuple[Unit, ...]
 
 
-class Piece(NamedTuple):
-    """Rows `start` to `stop` (exclusive) of a block, counted in the order that the block has in its epoch."""
+class Span(NamedTuple):
+    """Rows `start` to `stop` (exclusive) in the order of an epoch."""
 
-    block: int
+    epoch: int
     start: int
     stop: int
 
 
+#: Spans laid end to end; a position in a line counts rows from its first span's start.
+Line = tuple[Span, ...]
+
+
+class Piece(NamedTuple):
+    """Rows `start` to `stop` (exclusive) of a block, counted in the order that the block has in its epoch."""
+
+    epoch: int
+    block: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+class Chunk(NamedTuple):
+    """Batches of `batch` rows each, which together are positions `start` to `stop` (exclusive) of a shard's line."""
+
+    start: int
+    stop: int
+    batch: int
+
+
 @dataclass(frozen=True)
-class Share:
-    """What one shard reads in one epoch: pieces one after the other, and the rows of each of its batches."""
+class Sharding:
+    """How an iteration's rows are shared out.
 
-    pieces: tuple[Piece, ...]
-    batch_sizes: tuple[int, ...]
-
-
-def assign(blocks: Sequence[Block], *, shard_count: int, shard_index: int, batch: int, skip_batches: int = 0) -> Share:
-    """The share of one shard in an epoch of `blocks`, without its first `skip_batches` batches.
-
-    Every row belongs to exactly one shard. All shards have the same number of batches, and row counts that differ by at
-    most one. Batches have `batch` rows; what is left over makes the last ones smaller (only a batch of 1 row, which
-    cannot be smaller, may grow to 2), so that no shard runs out before another.
-
-    Args:
-        blocks: from `blocks_of`, the same on every shard.
-        shard_count: number of shards, at least 1.
-        shard_index: this shard, from 0.
+    Attributes:
+        shards: number of shards, at least 1.
         batch: rows of one batch of one shard.
-        skip_batches: batches of this epoch that have been read before.
+        remainder: `keep` gives every row to a shard: all shards have the same number of batches and row counts that
+            differ by at most one; batches have `batch` rows, and what is left over makes the last ones smaller (only a
+            batch of 1 row, which cannot be smaller, may grow to 2). `drop` leaves out what does not fill a batch on
+            every shard.
+    """
+
+    shards: int
+    batch: int
+    remainder: Remainder = "keep"
+
+
+def whole(epoch: int, rows: int) -> Line:
+    """The line of a whole epoch."""
+    return (Span(epoch, 0, rows),)
+
+
+def rows_in(line: Line) -> int:
+    """Number of rows of a line."""
+    return sum(span.stop - span.start for span in line)
+
+
+def part(line: Line, start: int, stop: int) -> Line:
+    """Positions `start` to `stop` (exclusive) of a line, as a line."""
+    found, before = [], 0
+    for epoch, low, high in line:
+        first, last = max(low, low + start - before), min(high, low + stop - before)
+        if first < last:
+            found.append(Span(epoch, first, last))
+        before += high - low
+    return tuple(found)
+
+
+def share(line: Line, sharding: Sharding, shard: int) -> Line:
+    """The line of one shard, counted from 0: with `drop`, only the rows of its batches."""
+    start, stop = interval(rows_in(line), sharding.shards, shard)
+    if sharding.remainder == "drop":
+        stop = start + batch_count(rows_in(line), sharding) * sharding.batch
+    return part(line, start, stop)
+
+
+def left(line: Line, sharding: Sharding, done: int) -> Line:
+    """What remains of `line` when every shard has done its first `done` batches, in the order of the shards."""
+    rest: list[Span] = []
+    for shard in range(sharding.shards):
+        mine = share(line, sharding, shard)
+        sizes = batch_sizes(rows_in(mine), batch_count(rows_in(line), sharding), sharding.batch)
+        rest.extend(part(mine, sum(sizes[:done]), rows_in(mine)))
+    return joined(rest)
+
+
+def joined(spans: Iterable[Span]) -> Line:
+    """The same rows in as few spans as their order allows."""
+    found: list[Span] = []
+    for span in spans:
+        if found and (found[-1].epoch, found[-1].stop) == (span.epoch, span.start):
+            found[-1] = found[-1]._replace(stop=span.stop)
+        else:
+            found.append(span)
+    return tuple(found)
+
+
+def batch_count(rows: int, sharding: Sharding) -> int:
+    """Batches of every shard of a line of `rows` rows.
 
     Raises:
-        DataError: fewer rows than shards.
+        DataError: a shard would get none.
     """
-    total = sum(map(rows_of, blocks))
-    start, stop = interval(total, shard_count, shard_index)
-    sizes = batch_sizes(stop - start, batch_count(total, shard_count, batch), batch)
-    start += sum(sizes[:skip_batches])
-    return Share(tuple(cut(map(rows_of, blocks), start, stop)), tuple(sizes[skip_batches:]))
+    shards, batch = sharding.shards, sharding.batch
+    if rows < shards:
+        raise DataError("there are fewer rows than shards", f"{rows} rows, {shards} shards", "use fewer workers")
+    if sharding.remainder == "keep":
+        return min(-(-rows // (shards * batch)), rows // shards)
+    if rows // shards < batch:
+        seen = f"{rows} rows, {shards} shards, batches of {batch}"
+        raise DataError("there are too few rows for a full batch on every shard", seen, "use smaller batches")
+    return rows // shards // batch
 
 
-def batch_count(rows: int, shard_count: int, batch: int) -> int:
-    """Batches of every shard in an epoch of `rows` rows.
-
-    Raises:
-        DataError: fewer rows than shards.
-    """
-    if rows < shard_count:
-        raise DataError("there are fewer rows than shards", f"{rows} rows, {shard_count} shards", "use fewer workers")
-    return min(-(-rows // (shard_count * batch)), rows // shard_count)
-
-
-def interval(rows: int, shard_count: int, shard_index: int) -> tuple[int, int]:
-    """Start and stop of a shard in an epoch of `rows` rows."""
-    return rows * shard_index // shard_count, rows * (shard_index + 1) // shard_count
+def interval(rows: int, shards: int, shard: int) -> tuple[int, int]:
+    """Start and stop of a shard in a line of `rows` rows."""
+    return rows * shard // shards, rows * (shard + 1) // shards
 
 
 def batch_sizes(rows: int, batches: int, batch: int) -> list[int]:
     """Sizes of `batches` batches over `rows` rows: `batch` while a row stays for each of those that follow."""
-    sizes = []
-    for later in range(batches - 1, 0, -1):
+    full = max(0, min(batches - 1, (rows - batches) // (batch - 1) if batch > 1 else batches - 1))
+    sizes, rows = [batch] * full, rows - full * batch
+    for later in range(batches - full - 1, 0, -1):
         sizes.append(min(batch, rows - later))
         rows -= sizes[-1]
     return [*sizes, rows]
+
+
+def chunks(sizes: Sequence[int], rows: int) -> Iterator[Chunk]:
+    """Batches of these `sizes` in runs of equal ones, each of `rows` rows at most, but of one batch at least."""
+    start = 0
+    for size, run in itertools.groupby(sizes):
+        count = sum(1 for _ in run)
+        step = max(1, rows // size)
+        for first in range(0, count, step):
+            stop = start + size * min(step, count - first)
+            yield Chunk(start, stop, size)
+            start = stop
 
 
 def blocks_of(units: Sequence[Unit], *, shuffle: bool, seed: int = 0, epoch: int = 0) -> tuple[Block, ...]:
@@ -118,12 +203,21 @@ def rows_of(block: Block) -> int:
     return sum(unit.rows for unit in block)
 
 
-def cut(lengths: Iterable[int], start: int, stop: int) -> Iterator[Piece]:
-    """The interval `start` to `stop` of blocks of these `lengths`, laid end to end, as one piece a block."""
-    ends = list(itertools.accumulate(lengths))
-    for index, (low, high) in enumerate(zip([0, *ends], ends, strict=False)):
-        if low < stop and start < high:
-            yield Piece(index, max(start, low) - low, min(stop, high) - low)
+def pieces(span: Span, ends: npt.NDArray[np.int64]) -> Iterator[Piece]:
+    """A span as one piece a block.
+
+    Args:
+        span: of an epoch.
+        ends: `[blocks]`, the position in the epoch's order at which each of its blocks ends.
+    """
+    first = int(np.searchsorted(ends, span.start, side="right"))
+    low = int(ends[first - 1]) if first else 0
+    for index in range(first, len(ends)):
+        if low >= span.stop:
+            return
+        high = int(ends[index])
+        yield Piece(span.epoch, index, max(span.start, low) - low, min(span.stop, high) - low)
+        low = high
 
 
 def _grouped(units: Iterable[Unit], rows: int) -> Iterator[Block]:

@@ -1,0 +1,161 @@
+"""What a task reads of the spec's datasets, where it stands in them, and where it goes on after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.spec import DataSpec
+from pipelines import shards
+from pipelines.errors import DataError
+from pipelines.layout import Request
+from pipelines.reader import Reader, ReadPlan
+from pipelines.shards import Line, Sharding, Span
+from pipelines.sources import Files
+
+
+def read_plan(data: DataSpec, sharding: Sharding, shard: int | None) -> ReadPlan:
+    """What one shard reads of a dataset of the spec."""
+    return ReadPlan(Files(data.patterns), request_of(data), sharding, shard, data.shuffle, data.seed)
+
+
+def request_of(data: DataSpec) -> Request:
+    """The columns that a dataset of the spec asks for."""
+    return Request(
+        columns=data.columns,
+        label=data.label,
+        casts=data.casts,
+        fill=data.fill,
+        masks=data.masks,
+        pack=data.pack,
+        nested=data.structs == "nested",
+        filters=data.filters,
+    )
+
+
+@dataclass
+class Standing:
+    """Where the tasks of a job stand in one dataset: the same on all of them, for all do the same batches.
+
+    Attributes:
+        rows: of the whole dataset.
+        sharding: how this attempt shares them out.
+        order: what the order of rows depends on besides the epoch; a position is worth nothing under another.
+        line: the rows that were before all tasks when the latest iteration began.
+    """
+
+    rows: int
+    sharding: Sharding
+    order: Mapping[str, Any]
+    line: Line = ()
+    resumed: tuple[int, Line] | None = None
+
+    @property
+    def batches(self) -> int:
+        """Batches of a whole epoch on each task."""
+        return shards.batch_count(self.rows, self.sharding)
+
+    def begin(self, epoch: int, *, resumes: bool) -> tuple[int, Line | None]:
+        """Start an iteration of `epoch`; `resumes` says whether it may go on within it."""
+        line = self.resumed[1] if resumes and self.resumed and self.resumed[0] == epoch else None
+        self.line = shards.whole(epoch, self.rows) if line is None else line
+        return epoch, line
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a position."""
+        sharding = {"shards": self.sharding.shards, "batch": self.sharding.batch, "remainder": self.sharding.remainder}
+        return {"rows": self.rows, "order": dict(self.order), "sharding": sharding, "line": self.line}
+
+    def resume(self, epoch: int, batch: int, saved: Mapping[str, Any], name: str) -> int:
+        """Go on where a position of an earlier attempt, maybe with other tasks, left the dataset.
+
+        Rows that are too few for a batch on every task are joined to the next epoch.
+
+        Args:
+            epoch: that the position is in.
+            batch: batches done by each of its tasks.
+            saved: what `to_dict` made then.
+            name: of the dataset, for the error.
+
+        Returns:
+            The epoch that the training goes on in.
+
+        Raises:
+            DataError: the files, or how they are shuffled, are no longer what they were.
+        """
+        if saved["rows"] != self.rows or saved["order"] != dict(self.order):
+            raise DataError(
+                f"data.{name} is not what it was when the checkpoint was written",
+                f"{saved['rows']} rows, {saved['order']}; now {self.rows} rows, {dict(self.order)}",
+                "put the files and the order back, or start a new run",
+            )
+        line = tuple(Span(*span) for span in saved["line"])
+        rest = shards.left(line, Sharding(**saved["sharding"]), batch)
+        if shards.rows_in(rest) < self.sharding.shards * self._least():
+            kept = rest if self.sharding.remainder == "keep" else ()
+            epoch, rest = epoch + 1, (*kept, *shards.whole(epoch + 1, self.rows))
+        self.resumed = epoch, rest
+        return epoch
+
+    def _least(self) -> int:
+        """Rows that each task needs for a batch."""
+        return 1 if self.sharding.remainder == "keep" else self.sharding.batch
+
+    def left_in(self, epoch: int) -> int:
+        """Batches of `epoch` that each task has before it."""
+        if self.resumed is None or self.resumed[0] != epoch:
+            return self.batches
+        return shards.batch_count(shards.rows_in(self.resumed[1]), self.sharding)
+
+
+@dataclass
+class Standings:
+    """Where a task stands in each dataset that it trains on."""
+
+    by_name: dict[str, Standing] = field(default_factory=dict)
+
+    def of(self, name: str, reader: Reader) -> Standing:
+        """The standing of the dataset that `reader` reads."""
+        plan = reader.plan
+        if name not in self.by_name:
+            order = {"shuffle": plan.shuffle, "seed": plan.seed}
+            self.by_name[name] = Standing(reader.rows, plan.sharding, order)
+        return self.by_name[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a position."""
+        return {name: standing.to_dict() for name, standing in self.by_name.items()}
+
+    def resume(self, epoch: int, batch: int, data: Mapping[str, Any]) -> int:
+        """Go on in every dataset that a position tells of; the epoch that the training goes on in."""
+        known = [name for name in self.by_name if name in data] if batch else []
+        return max([self.by_name[name].resume(epoch, batch, data[name], name) for name in known], default=epoch)
+
+    def batches_done(self, epoch: int) -> int:
+        """By how many batches `epoch` is shorter than others, because it was resumed."""
+        return max((standing.batches - standing.left_in(epoch) for standing in self.by_name.values()), default=0)
+
+
+class Starts:
+    """Where each iteration of a dataset starts: in the epoch that Keras' callbacks know, else each in the next one.
+
+    Args:
+        standing: of the dataset.
+        epoch_now: the epoch that training is in, or None where nothing tells.
+        testing: whether the model is being evaluated, which is on all rows.
+        first: the epoch of the first iteration where nothing tells.
+    """
+
+    def __init__(
+        self, standing: Standing, epoch_now: Callable[[], int | None], testing: Callable[[], bool], first: int
+    ) -> None:
+        self._standing, self._epoch_now, self._testing = standing, epoch_now, testing
+        self._next = first
+
+    def __call__(self) -> tuple[int, Line | None]:
+        """The epoch, from 0, and the rows that are left of it."""
+        known = self._epoch_now()
+        epoch = self._next if known is None else known
+        self._next = epoch + 1
+        return self._standing.begin(epoch, resumes=not self._testing())

@@ -1,0 +1,159 @@
+"""What the footers of Parquet files say, read in parallel, and kept so that unchanged files are not asked again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from pipelines.errors import DataError
+from pipelines.files import File, first_line
+
+_THREADS = 16
+#: Fewer files than this are read anew: that is as quick as looking them up.
+_WORTH_KEEPING = 64
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Footer:
+    """A file's rows and bytes by row group, and which schema it has."""
+
+    rows: tuple[int, ...]
+    bytes: tuple[int, ...]
+    schema: str
+
+
+@dataclass
+class Footers:
+    """The footers of files in their order, and each of their schemas by its fingerprint."""
+
+    by_file: dict[str, Footer]
+    schemas: dict[str, pa.Schema]
+
+
+def read_footers(filesystem: pafs.FileSystem, files: Sequence[File], cache: Path | None = None) -> Footers:
+    """The footers of `files`, of which only those are read that are new or have changed since they were kept.
+
+    Args:
+        filesystem: where the files are.
+        files: with their sizes and times of change.
+        cache: folder in which footers are kept, one JSON file for a set of files; None keeps none.
+
+    Raises:
+        DataError: a file is not there, or has no readable footer; with its name.
+    """
+    store = cache / _name(files) if cache is not None and len(files) >= _WORTH_KEEPING else None
+    kept, schemas = _load(store)
+    known = {file.path: kept[file.path][1] for file in files if _same(kept.get(file.path), file)}
+    new = [file for file in files if file.path not in known]
+    if new:
+        found = _read(filesystem, new, schemas)
+        known.update(found)
+        _save(store, files, known, schemas)
+    return Footers({file.path: known[file.path] for file in files}, schemas)
+
+
+def read_footer(filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
+    """The whole footer of one file.
+
+    Raises:
+        DataError: the file is not there, or its footer cannot be read.
+    """
+    try:
+        return pq.read_metadata(path, filesystem=filesystem)
+    except FileNotFoundError:
+        raise DataError("a data file is not there", path, "check the path") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError("cannot read the footer of a Parquet file", path, first_line(error)) from None
+
+
+def cache_folder() -> Path:
+    """Where footers are kept: `ray-tfcluster/footers` below the user's cache folder (XDG Base Directory)."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(root, "ray-tfcluster", "footers")
+
+
+def _read(filesystem: pafs.FileSystem, files: Sequence[File], schemas: dict[str, pa.Schema]) -> dict[str, Footer]:
+    def read(file: File) -> tuple[str, Footer, pa.Schema]:
+        metadata = read_footer(filesystem, file.path)
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        schema = metadata.schema.to_arrow_schema().remove_metadata()
+        rows = tuple(group.num_rows for group in groups)
+        return file.path, Footer(rows, tuple(group.total_byte_size for group in groups), _fingerprint(schema)), schema
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = [*pool.map(read, files)]
+    schemas.update((footer.schema, schema) for _, footer, schema in found)
+    return {path: footer for path, footer, _ in found}
+
+
+def _fingerprint(schema: pa.Schema) -> str:
+    return hashlib.blake2b(schema.serialize().to_pybytes(), digest_size=12).hexdigest()
+
+
+def _name(files: Sequence[File]) -> str:
+    names = "\n".join(file.path for file in files)
+    return hashlib.blake2b(names.encode(), digest_size=16).hexdigest() + ".json"
+
+
+def _same(kept: tuple[File, Footer] | None, file: File) -> bool:
+    """Whether what was kept is still so; a file system that tells no times is not trusted."""
+    return kept is not None and file.changed > 0 and kept[0][:3] == file[:3]
+
+
+def _load(store: Path | None) -> tuple[dict[str, tuple[File, Footer]], dict[str, pa.Schema]]:
+    """What was kept; nothing where it cannot be read, for it can be had again."""
+    if store is None:
+        return {}, {}
+    with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        values = json.loads(store.read_bytes())
+        if values["version"] == _VERSION:
+            files = {path: _entry(path, *entry) for path, entry in values["files"].items()}
+            return files, {key: _schema(text) for key, text in values["schemas"].items()}
+    return {}, {}
+
+
+def _entry(path: str, size: int, changed: int, rows: list[int], sizes: list[int], schema: str) -> tuple[File, Footer]:
+    return File(path, size, changed), Footer(tuple(rows), tuple(sizes), schema)
+
+
+def _schema(text: str) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
+
+
+def _save(store: Path | None, files: Sequence[File], footers: dict[str, Footer], schemas: dict[str, pa.Schema]) -> None:
+    """Keep the footers, whole or not at all; a folder that cannot be written is no reason to fail."""
+    if store is None:
+        return
+    values: dict[str, Any] = {
+        "version": _VERSION,
+        "schemas": {key: base64.b64encode(schema.serialize().to_pybytes()).decode() for key, schema in schemas.items()},
+        "files": {
+            file.path: [
+                file.size,
+                file.changed,
+                footers[file.path].rows,
+                footers[file.path].bytes,
+                footers[file.path].schema,
+            ]
+            for file in files
+        },
+    }
+    with suppress(OSError):
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False) as file:
+            json.dump(values, file)
+        os.replace(file.name, store)

@@ -1,0 +1,173 @@
+"""Which features a request makes of the columns that the files have: decided once, before anything is read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.errors import DataError
+from pipelines.schema import Fixed, Kind, Number, describe, flattened, kind_of
+
+#: What a mask's feature is called: the column's name and this.
+PRESENT = "_present"
+
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which columns are asked for, and in what form. Fields of structs are columns with dotted names.
+
+    Attributes:
+        columns: feature columns; a struct's name stands for all its fields; None takes all but the label.
+        label: column that becomes the second element of `(features, label)`.
+        casts: Arrow type by column, such as `float32`; a value that does not fit is an error.
+        fill: what stands for nulls, by column; in a list, for nulls among its items, while a null list becomes empty.
+        masks: columns with a second feature, `<column>_present`, that is False where the column was null.
+        pack: columns of one dtype that become one feature, a matrix `[rows, columns]`, by its name.
+        nested: fields of structs come as dictionaries in dictionaries, not under dotted names.
+        filters: conditions `(column, op, value)` that a row must meet, all of them; op is one of `==`, `!=`, `<`, `<=`,
+            `>`, `>=`, `in`, `not in`.
+    """
+
+    columns: tuple[str, ...] | None = None
+    label: str | None = None
+    casts: Mapping[str, str] = field(default_factory=dict)
+    fill: Mapping[str, Scalar] = field(default_factory=dict)
+    masks: tuple[str, ...] = ()
+    pack: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nested: bool = False
+    filters: tuple[tuple[str, str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Request:
+        """The request of `to_dict`, after JSON has made lists of its tuples."""
+        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        pack = {name: tuple(columns) for name, columns in values["pack"].items()}
+        filters = tuple((column, op, value) for column, op, value in values["filters"])
+        return cls(**{**values, **lists, "pack": pack, "filters": filters})
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One tensor of a batch: its name, its kind, and the column it is made of, or the columns that it packs."""
+
+    name: str
+    kind: Kind
+    columns: tuple[str, ...]
+    packs: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is read and what becomes of it.
+
+    Attributes:
+        columns: each column that is read, with its type after casts; what `prepare.prepare` yields.
+        features: the tensors of a batch in order, the label last where there is one.
+    """
+
+    columns: Mapping[str, pa.DataType]
+    features: tuple[Feature, ...]
+
+
+def layout_of(schema: pa.Schema, request: Request, seen: str) -> Layout:
+    """The layout of a request over files of this schema.
+
+    Args:
+        schema: of the files.
+        request: what is asked for.
+        seen: a file's name, for errors.
+
+    Raises:
+        DataError: a column is missing or has a type that cannot be had, a cast or a pack that cannot be made.
+    """
+    known = {leaf.name: leaf.type for leaf in flattened(schema)}
+    _refuse_twins(schema, seen)
+    asked = [*_chosen(known, request, seen)]
+    for name in (*request.casts, *request.fill, *request.masks):
+        _resolve(known, name, seen)
+    columns = {name: _cast(known[name], request.casts.get(name), name, seen) for name in asked}
+    return Layout(columns, tuple(_features(columns, request, seen)))
+
+
+def _chosen(known: Mapping[str, pa.DataType], request: Request, seen: str) -> dict[str, None]:
+    """The columns that are read, in order, the label last."""
+    packed = [name for columns in request.pack.values() for name in columns]
+    wanted: Iterable[str] = known if request.columns is None else (*request.columns, *packed)
+    found: dict[str, None] = {}
+    for name in wanted:
+        found.update(dict.fromkeys(_resolve(known, name, seen)))
+    for name in packed:
+        found.update(dict.fromkeys(_resolve(known, name, seen)))
+    if request.label is not None:
+        (label,) = _only(_resolve(known, request.label, seen), request.label, seen)
+        found.pop(label, None)
+        found[label] = None
+    return found
+
+
+def _only(names: Sequence[str], name: str, seen: str) -> Sequence[str]:
+    if len(names) != 1:
+        raise DataError(f"the label {name} is a struct", f"{seen}: {', '.join(names)}", "name one of its fields")
+    return names
+
+
+def _resolve(known: Mapping[str, pa.DataType], name: str, seen: str) -> list[str]:
+    """The columns that a name stands for: itself, or the fields of a struct."""
+    if name in known:
+        return [name]
+    fields = [column for column in known if column.startswith(f"{name}.")]
+    if fields:
+        return fields
+    near = difflib.get_close_matches(name, list(known), n=1)
+    todo = f"did you mean {near[0]}?" if near else f"its columns are {', '.join([*known][:20])}"
+    raise DataError(f"there is no column {name}", seen, todo)
+
+
+def _refuse_twins(schema: pa.Schema, seen: str) -> None:
+    names = [leaf.name for leaf in flattened(schema)]
+    if len(set(names)) != len(names):
+        twin = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"there is more than one column {twin}", seen, "give each column a name of its own")
+
+
+def _cast(arrow: pa.DataType, wanted: str | None, column: str, seen: str) -> pa.DataType:
+    if wanted is None:
+        return arrow
+    try:
+        return pa.type_for_alias(wanted)
+    except ValueError:
+        todo = "name an Arrow type, such as float32, int64 or string"
+        raise DataError(f"column {column} cannot be cast to an unknown type", f"{seen}: {wanted}", todo) from None
+
+
+def _features(columns: Mapping[str, pa.DataType], request: Request, seen: str) -> Iterator[Feature]:
+    kinds = {name: kind_of(arrow, name, seen) for name, arrow in columns.items()}
+    packed = {name for names in request.pack.values() for name in names}
+    for name, kind in kinds.items():
+        if name not in packed and name != request.label:
+            yield Feature(name, kind, (name,))
+    for name, names in request.pack.items():
+        yield Feature(name, _packed(name, names, kinds, seen), names, packs=True)
+    for name in request.masks:
+        yield Feature(name + PRESENT, Number("bool"), (name + PRESENT,))
+    if request.label is not None:
+        yield Feature(request.label, kinds[request.label], (request.label,))
+
+
+def _packed(name: str, names: tuple[str, ...], kinds: Mapping[str, Kind], seen: str) -> Kind:
+    found = {column: describe(kinds[column]) for column in names}
+    first = kinds[names[0]]
+    if len(set(found.values())) > 1 or not isinstance(first, Number):
+        seen = f"{seen}: {', '.join(f'{column} is {kind}' for column, kind in found.items())}"
+        raise DataError(f"pack {name} needs columns of numbers of one dtype", seen, "cast them to one with casts")
+    return Fixed(first, len(names))
