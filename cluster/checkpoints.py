@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from cluster.errors import StorageError
 from cluster.storage import Stamps, delete_others, download_folder, upload_folder
 
 PREFIX = "ckpt"
+#: What the operating system says, and TensorFlow after it, where files cannot be written.
+_UNWRITABLE = ("No space left on device", "Disk quota exceeded", "Read-only file system", "Permission denied")
 
 
 @dataclass(frozen=True)
@@ -95,18 +98,39 @@ class Checkpointer:
         return found[-1]
 
     def save(self, position: Position) -> None:
-        """Save under `position.step`; on the leader it is safely stored when this returns."""
-        self._manager.save(checkpoint_number=position.step, options=self._options)
-        if not self._leader:
-            return
-        if position.batch and not position.data:
-            position = replace(position, data=self._data())
-        write_position(self._directory, position)
+        """Save under `position.step`; on the leader it is safely stored when this returns.
+
+        Raises:
+            StorageError: there is no space, or no right to write.
+        """
+        with storing(f"checkpoint {position.step}", self._directory):
+            self._manager.save(checkpoint_number=position.step, options=self._options)
+            if not self._leader:
+                return
+            if position.batch and not position.data:
+                position = replace(position, data=self._data())
+            write_position(self._directory, position)
         forget_deleted(self._directory)
         if self._remote is not None:
             upload_folder(self._directory, self._remote, self._uploaded)
             delete_others(self._remote, {path.name for path in self._directory.iterdir()})
         self._saved(position)
+
+
+@contextlib.contextmanager
+def storing(what: str, folder: Path) -> Iterator[None]:
+    """Have a disk that takes no more tell so in a sentence, where TensorFlow writes `what` to `folder`.
+
+    Raises:
+        StorageError: in the place of TensorFlow's error.
+    """
+    try:
+        yield
+    except Exception as error:
+        sign = next((sign for sign in _UNWRITABLE if sign in str(error)), None)
+        if sign is None:
+            raise
+        raise StorageError(f"{what} could not be saved", f"{folder}: {sign}", "free some space there") from None
 
 
 def fetch_newest(remote: str, folder: Path, step: int | None = None) -> None:

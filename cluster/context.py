@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster import strategy as strategies
 from cluster.channel import Channel
-from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest
+from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest, storing
 from cluster.datasets import Standing, Standings, Starts, read_plan
 from cluster.errors import SpecError
 from cluster.launch import Launch
@@ -166,36 +166,77 @@ class TaskContext:
         """
         data = self.data(name)
         if not shard or self.role == "evaluator":
-            return self._whole_dataset(data)
+            return self._whole_dataset(name, data)
         if self.coordinator is not None:
-            return self._served_dataset(data)
+            return self._served_dataset(name, data)
         return self._shared_dataset(name, data, start)
 
-    def _whole_dataset(self, data: DataSpec) -> Any:
+    def _whole_dataset(self, name: str, data: DataSpec) -> Any:
         """All rows, here, each iteration in the next epoch's order."""
         from pipelines.dataset import file_dataset
 
         reader = Reader(read_plan(data, Sharding(1, data.batch, data.remainder), 0))
+        self._tell_skipped(name, reader)
         return file_dataset(reader, deterministic=data.deterministic)
 
-    def _served_dataset(self, data: DataSpec) -> Any:
+    def _served_dataset(self, name: str, data: DataSpec) -> Any:
         """The share of whichever parameter-server worker iterates it, without end."""
         from pipelines.dataset import file_dataset
 
         reader = Reader(read_plan(data, Sharding(self.spec.replicas("worker"), data.batch, data.remainder), None))
+        self._tell_skipped(name, reader)
         return file_dataset(reader, repeat=True, deterministic=data.deterministic)
 
     def _shared_dataset(self, name: str, data: DataSpec, start: Position | None) -> Any:
         """This task's share of the rows; an iteration may go on within an epoch."""
         from pipelines.dataset import file_dataset
 
-        batch = self._replica_batch(name) if self.spec.strategy in SYNCHRONOUS else data.batch
+        batch = self._per_replica(data.batch, f"data.{name}.batch")
         reader = Reader(read_plan(data, Sharding(self.worker_count, batch, data.remainder), self.shard))
+        self._tell_skipped(name, reader)
         standing = self._standings.of(name, reader)
         first = 0 if start is None else self._resume_one(standing, start, name)
         reader.start_now = Starts(standing, lambda: self.epoch, lambda: self.testing, first)
         resumes = self.expected_checkpoint is not None
         return file_dataset(reader, deterministic=data.deterministic, resumes=resumes)
+
+    def _tell_skipped(self, name: str, reader: Reader) -> None:
+        if reader.skipped:
+            self.note(f"data.{name}: {reader.skipped}")
+
+    def share(self, data: Any, *, batch: int, shuffle: bool = False, seed: int = 0) -> Any:
+        """This task's share of data that the program has already, as a `tf.data.Dataset` of batches.
+
+        As with `dataset`, each row is on exactly one task, and all tasks have the same number of batches.
+
+        Args:
+            data: a structure of arrays or tensors `[rows, …]`, such as `(x, y)`; or a `tf.data.Dataset` whose elements
+                are rows, in the same order on every task and of known cardinality.
+            batch: global batch, as in the spec's `data`.
+            shuffle: another order of rows in each epoch; a dataset shuffles itself.
+            seed: of that order.
+
+        Raises:
+            SpecError: under parameter_server, whose workers cannot see this task's memory.
+            DataError: the data cannot be shared out.
+        """
+        import tensorflow as tf
+
+        from pipelines.rows import array_dataset, array_reader, shared_rows
+
+        if self.coordinator is not None:
+            raise SpecError(
+                "parameter-server workers cannot read the coordinator's memory",
+                "ctx.share under parameter_server",
+                "put the rows in files and use ctx.dataset",
+            )
+        sharding = Sharding(self.worker_count, self._per_replica(batch, "share(batch)"))
+        if isinstance(data, tf.data.Dataset):
+            return shared_rows(data, sharding, self.shard)
+        reader = array_reader(data, sharding, self.shard, shuffle=shuffle, seed=seed)
+        standing = self._standings.of(f"shared {len(self._standings.by_name)}", reader)
+        reader.start_now = Starts(standing, lambda: self.epoch, lambda: self.testing, 0)
+        return array_dataset(data, reader, resumes=self.expected_checkpoint is not None)
 
     def _resume_one(self, standing: Standing, position: Position, name: str) -> int:
         if not position.batch or name not in position.data:
@@ -210,17 +251,18 @@ class TaskContext:
         """By how many batches a resumed `epoch` is shorter than a whole one."""
         return self._standings.batches_done(epoch)
 
-    def _replica_batch(self, name: str) -> int:
-        """Rows of one replica in one step."""
-        data = self.data(name)
+    def _per_replica(self, batch: int, seen: str) -> int:
+        """Rows of one replica in one step, for a global batch."""
+        if self.spec.strategy not in SYNCHRONOUS:
+            return batch
         replicas = self.strategy.num_replicas_in_sync if self.strategy is not None else self.worker_count
-        if data.batch % replicas:
+        if batch % replicas:
             raise SpecError(
                 "a global batch cannot be divided over the replicas",
-                f"data.{name}.batch {data.batch} over {replicas} replicas",
+                f"{seen} {batch} over {replicas} replicas",
                 f"make it a multiple of {replicas}",
             )
-        return data.batch // replicas
+        return int(batch // replicas)
 
     def dataset_creator(self, name: str) -> Any:
         """A dataset of the spec for tf-keras' `fit` on parameter servers; `fit` needs `steps_per_epoch` with it.
@@ -318,10 +360,11 @@ class TaskContext:
             The path or URI of the exported model.
         """
         target = self._folder("export") / name
-        if self.keras == "2":
-            model.save(os.fspath(target))
-        else:
-            model.export(os.fspath(target), verbose=False)
+        with storing(f"the model {name}", target.parent):
+            if self.keras == "2":
+                model.save(os.fspath(target))
+            else:
+                model.export(os.fspath(target), verbose=False)
         remote = self._remote("export")
         if remote is not None and self.is_leader:
             upload_folder(target, join(remote, name))

@@ -17,7 +17,12 @@ from pipelines.sources import Files
 
 def read_plan(data: DataSpec, sharding: Sharding, shard: int | None) -> ReadPlan:
     """What one shard reads of a dataset of the spec."""
-    return ReadPlan(Files(data.patterns), request_of(data), sharding, shard, data.shuffle, data.seed)
+    return ReadPlan(files_of(data), request_of(data), sharding, shard, data.shuffle, data.seed)
+
+
+def files_of(data: DataSpec) -> Files:
+    """The files of a dataset of the spec."""
+    return Files(data.patterns, data.format, data.features, data.on_error)
 
 
 def request_of(data: DataSpec) -> Request:

@@ -235,17 +235,19 @@ def _from_here(pattern: str, directory: Path) -> str:
 
 
 def _read_data(name: str, data: DataSpec, patterns: list[str]) -> DataFacts:
-    from cluster.datasets import request_of
+    from cluster.datasets import files_of, request_of
     from pipelines.errors import DataError
     from pipelines.files import expand
-    from pipelines.sources import Files, open_source
+    from pipelines.sources import open_source
 
     try:
         _, paths = expand(patterns)
-        if len(paths) > MOST_FOOTERS:
+        # What is left out, if something is, is found by reading everything, which is the job's work.
+        if len(paths) > MOST_FOOTERS or data.on_error != "raise":
             return DataFacts(files=len(paths))
         # Counting the rows that meet filters means reading them, which is the job's work.
-        source, _ = open_source(Files(tuple(patterns)), replace(request_of(data), filters=()))
+        files = replace(files_of(data), patterns=tuple(patterns))
+        source = open_source(files, replace(request_of(data), filters=())).source
     except DataError as error:
         return DataFacts(problem=Finding("error", f"data.{name}: {error.happened}", error.seen, error.todo))
     return DataFacts(len(paths), len(source.units), sum(unit.rows for unit in source.units))

@@ -52,6 +52,10 @@ class DataSpec(_Model):
     files: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Parquet or TFRecord files: a path, directory, glob, or list of them"
     )
+    format: Literal["auto", "parquet", "tfrecord"] = Field("auto", description="by default, by the files' names")
+    features: dict[str, Any] | None = Field(
+        None, description="of the records in TFRecord files, by name; default: inferred from some of the records"
+    )
     batch: int = Field(
         1024,
         ge=1,
@@ -75,6 +79,9 @@ class DataSpec(_Model):
     seed: int = Field(0, description="seed of the shuffled order")
     remainder: Literal["keep", "drop"] = Field(
         "keep", description="rows that do not fill a batch on every worker: in smaller last batches, or left out"
+    )
+    on_error: Literal["raise", "skip_files", "skip_row_groups"] = Field(
+        "raise", description="what to do about data that cannot be read; what is skipped is reported"
     )
     deterministic: bool = Field(True, description="false lets what is read first come first")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import remote
@@ -12,7 +12,7 @@ from pipelines.layout import Request
 from pipelines.reader import Reader, ReadPlan
 from pipelines.schema import Fixed, Kind, Ragged
 from pipelines.shards import Line, Remainder, Sharding
-from pipelines.sources import Files
+from pipelines.sources import Files, Format
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -62,7 +62,7 @@ def file_dataset(
     if not resumes:
         count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
         batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-    batches = batches.prefetch(READY_BATCHES).with_options(_options(deterministic))
+    batches = batches.prefetch(READY_BATCHES).with_options(per_worker_options(deterministic=deterministic))
     return _of_length(batches, reader.batches) if resumes and not repeat else batches
 
 
@@ -79,6 +79,8 @@ def read_dataset(
     line: Line | None = None,
     repeat: bool = False,
     deterministic: bool = True,
+    format: Format = "auto",
+    features: Mapping[str, Any] | None = None,
     **request: Any,
 ) -> tf.data.Dataset:
     """`file_dataset` without a job: the batches of one shard of `files`.
@@ -96,15 +98,16 @@ def read_dataset(
         line: the rows of the first epoch that are yet to be read, of all shards: see `pipelines.shards.left`.
         repeat: epoch after epoch without end.
         deterministic: False lets chunks overtake each other.
+        format: `parquet`, `tfrecord` or, by the names of the files, `auto`.
+        features: of the records in TFRecord files: see `pipelines.sources.Files`.
         **request: fields of `pipelines.layout.Request`, such as `columns` and `label`.
 
     Raises:
         DataError: the files cannot be read as one table, or hold too few rows.
     """
     patterns = (files,) if isinstance(files, str) else tuple(files)
-    plan = ReadPlan(
-        Files(patterns), Request(**request), Sharding(shards, batch, remainder), shard, shuffle, seed, epoch, line
-    )
+    chosen, sharding = Files(patterns, format, features), Sharding(shards, batch, remainder)
+    plan = ReadPlan(chosen, Request(**request), sharding, shard, shuffle, seed, epoch, line)
     return file_dataset(Reader(plan), repeat=repeat, deterministic=deterministic)
 
 
@@ -124,10 +127,20 @@ def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
     found = tf.data.Dataset.from_tensor_slices(chunks).map(
         read, num_parallel_calls=PARALLEL_CHUNKS, deterministic=deterministic
     )
-    structure = functools.partial(_structure, reader)
-    if any(_is_ragged(feature.kind) for feature in features):
-        return found.flat_map(_sliced).map(lambda *columns: structure(columns))
-    return found.flat_map(_cut).map(lambda *columns: structure(columns))
+    records = reader.records
+    if records is not None:
+        batches = found.flat_map(_cut)
+        named = batches.map(records.tensors, num_parallel_calls=_parsers(), deterministic=deterministic)
+        return named.map(lambda columns: _structure(reader.plan.request, columns))
+    ragged = any(_is_ragged(feature.kind) for feature in features)
+    names = [feature.name for feature in features]
+    batches = found.flat_map(_sliced if ragged else _cut)
+    return batches.map(lambda *columns: _structure(reader.plan.request, dict(zip(names, columns, strict=True))))
+
+
+def _parsers() -> int:
+    """Batches of records that are parsed at the same time."""
+    return min(8, os.cpu_count() or 1)
 
 
 def _cut(batch: tf.Tensor, columns: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
@@ -157,11 +170,9 @@ def _is_ragged(kind: Kind) -> bool:
     return isinstance(kind, Ragged) or (isinstance(kind, Fixed) and _is_ragged(kind.item))
 
 
-def _structure(reader: Reader, columns: tuple[Any, ...]) -> Any:
+def _structure(request: Request, features: dict[str, Any]) -> Any:
     """`{name: tensor}`, or `({name: tensor}, label)`."""
-    features = reader.layout.features
-    request = reader.plan.request
-    named = {feature.name: column for feature, column in zip(features, columns, strict=True)}
+    named = dict(features)
     label = None if request.label is None else named.pop(request.label)
     found = _nested(named) if request.nested else named
     return found if request.label is None else (found, label)
@@ -201,7 +212,8 @@ def _of_length(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
     return dataset
 
 
-def _options(deterministic: bool) -> tf.data.Options:
+def per_worker_options(*, deterministic: bool) -> tf.data.Options:
+    """Of a dataset whose batches are those of one worker already."""
     import tensorflow as tf
 
     options = tf.data.Options()

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,13 +44,19 @@ class Footers:
     schemas: dict[str, pa.Schema]
 
 
-def read_footers(filesystem: pafs.FileSystem, files: Sequence[File], cache: Path | None = None) -> Footers:
+def read_footers(
+    filesystem: pafs.FileSystem,
+    files: Sequence[File],
+    cache: Path | None = None,
+    on_error: Callable[[str, DataError], None] | None = None,
+) -> Footers:
     """The footers of `files`, of which only those are read that are new or have changed since they were kept.
 
     Args:
         filesystem: where the files are.
         files: with their sizes and times of change.
         cache: folder in which footers are kept, one JSON file for a set of files; None keeps none.
+        on_error: is told of a file without a readable footer, which is then left out; None raises the error.
 
     Raises:
         DataError: a file is not there, or has no readable footer; with its name.
@@ -60,10 +66,9 @@ def read_footers(filesystem: pafs.FileSystem, files: Sequence[File], cache: Path
     known = {file.path: kept[file.path][1] for file in files if _same(kept.get(file.path), file)}
     new = [file for file in files if file.path not in known]
     if new:
-        found = _read(filesystem, new, schemas)
-        known.update(found)
-        _save(store, files, known, schemas)
-    return Footers({file.path: known[file.path] for file in files}, schemas)
+        known.update(_read(filesystem, new, schemas, on_error))
+        _save(store, [file for file in files if file.path in known], known, schemas)
+    return Footers({file.path: known[file.path] for file in files if file.path in known}, schemas)
 
 
 def read_footer(filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
@@ -86,16 +91,27 @@ def cache_folder() -> Path:
     return Path(root, "ray-tfcluster", "footers")
 
 
-def _read(filesystem: pafs.FileSystem, files: Sequence[File], schemas: dict[str, pa.Schema]) -> dict[str, Footer]:
-    def read(file: File) -> tuple[str, Footer, pa.Schema]:
-        metadata = read_footer(filesystem, file.path)
+def _read(
+    filesystem: pafs.FileSystem,
+    files: Sequence[File],
+    schemas: dict[str, pa.Schema],
+    on_error: Callable[[str, DataError], None] | None,
+) -> dict[str, Footer]:
+    def read(file: File) -> tuple[str, Footer, pa.Schema] | None:
+        try:
+            metadata = read_footer(filesystem, file.path)
+        except DataError as error:
+            if on_error is None:
+                raise
+            on_error(file.path, error)
+            return None
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         schema = metadata.schema.to_arrow_schema().remove_metadata()
         rows = tuple(group.num_rows for group in groups)
         return file.path, Footer(rows, tuple(group.total_byte_size for group in groups), _fingerprint(schema)), schema
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = [*pool.map(read, files)]
+        found = [footer for footer in pool.map(read, files) if footer is not None]
     schemas.update((footer.schema, schema) for _, footer, schema in found)
     return {path: footer for path, footer, _ in found}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,16 +36,24 @@ class ParquetSource:
         request: which columns are read; with `filters`, row groups that cannot hold a matching row are left out by
             their statistics, and in the others the matching rows are counted once, by reading the filters' columns.
         cache: folder in which footers are kept, or None.
+        on_error: is told of a file that is not Parquet or has other columns, which is then left out; None raises.
 
     Raises:
         DataError: a file that is not Parquet, a column that is missing or differs between files.
     """
 
     def __init__(
-        self, filesystem: pafs.FileSystem, files: Sequence[File], request: Request, cache: Path | None = None
+        self,
+        filesystem: pafs.FileSystem,
+        files: Sequence[File],
+        request: Request,
+        cache: Path | None = None,
+        on_error: Callable[[str, DataError], None] | None = None,
     ) -> None:
         self._filesystem = filesystem
-        self._footers = read_footers(filesystem, files, cache)
+        self._footers = read_footers(filesystem, files, cache, on_error)
+        if not self._footers.by_file:
+            raise DataError("no file has a readable footer", files[0].path, "write the files again")
         first, footer = next(iter(self._footers.by_file.items()))
         self._folders = {file.path: partitions(file) for file in files}
         self._partitions = _partition_types(files)
@@ -53,14 +61,14 @@ class ParquetSource:
         self.schema = _with_partitions(self._stored, self._partitions)
         self.layout: Layout = layout_of(self.schema, request, first)
         self._condition = _condition(request, self.schema, first)
-        self._check_same(first)
+        self._check_same(first, on_error)
         names = [*self.layout.columns, *(column for column, _, _ in request.filters)]
         self._read_names = [name for name in dict.fromkeys(names) if name not in self._partitions]
         self._footer = functools.lru_cache(_FOOTERS)(functools.partial(read_footer, filesystem))
         self.units: tuple[Unit, ...] = tuple(
-            Unit(path, index, rows)
+            Unit(path, index, rows, size)
             for path, footer in self._footers.by_file.items()
-            for index, rows in enumerate(footer.rows)
+            for index, (rows, size) in enumerate(zip(footer.rows, footer.bytes, strict=True))
         )
         if self._condition is not None:
             self.units = self._matching(request)
@@ -105,14 +113,20 @@ class ParquetSource:
                 bad.append(name)
         return bad[0] if 0 < len(bad) < len(names) else None
 
-    def _check_same(self, first: str) -> None:
+    def _check_same(self, first: str, on_error: Callable[[str, DataError], None] | None) -> None:
         """Refuse files whose selected columns are not of the first file's types; each schema is looked at once."""
-        checked = {self._footers.by_file[first].schema}
-        for path, footer in self._footers.by_file.items():
-            if footer.schema in checked:
+        good, stored = {self._footers.by_file[first].schema}, self._footers.schemas
+        for path, footer in [*self._footers.by_file.items()]:
+            if footer.schema in good:
                 continue
-            checked.add(footer.schema)
-            self._check(path, {leaf.name: leaf.type for leaf in flattened(self._footers.schemas[footer.schema])}, first)
+            try:
+                self._check(path, {leaf.name: leaf.type for leaf in flattened(stored[footer.schema])}, first)
+                good.add(footer.schema)
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(path, error)
+                del self._footers.by_file[path]
 
     def _check(self, path: str, found: dict[str, pa.DataType], first: str) -> None:
         wanted = {leaf.name: leaf.type for leaf in flattened(self._stored)}

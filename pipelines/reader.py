@@ -19,10 +19,12 @@ from pipelines.columns import Array, packed, part_dtypes, parts
 from pipelines.layout import Feature, Request
 from pipelines.prepare import prepare
 from pipelines.shards import Block, Chunk, Line, Piece, Sharding, Span
-from pipelines.sources import Files, open_source
+from pipelines.sources import Files, Opened, open_source
 
-#: Rows of a chunk, about: what is handed to TensorFlow at once. Large enough that Python costs nothing a row.
+#: What is handed to TensorFlow at once, about: so many rows that Python costs nothing a row, but no more than so many
+#: bytes.
 CHUNK_ROWS = 65_536
+CHUNK_BYTES = 32 * 2**20
 #: Pieces (row groups, or blocks of them when shuffled) that are read or ready beyond the one in use: with this one and
 #: what TensorFlow has taken of it, all that a reader holds in memory.
 AHEAD = 2
@@ -80,8 +82,12 @@ class Reader:
 
     Args:
         plan: what to read.
+        opened: its files, or what is read in their place.
 
     Attributes:
+        layout: what `read` gives.
+        records: what to make of it, where the files hold records; else None.
+        skipped: what of the files is left out, because it cannot be read.
         rows: of the whole dataset.
         batches: of a whole epoch on each shard.
         start_now: asked where it starts whenever an iteration begins, for a loop that may begin one and not finish it,
@@ -91,12 +97,16 @@ class Reader:
         DataError: the files cannot be read as one table, or hold too few rows.
     """
 
-    def __init__(self, plan: ReadPlan) -> None:
+    def __init__(self, plan: ReadPlan, opened: Opened | None = None) -> None:
         self.plan = plan
-        self.source, self.layout = open_source(plan.files, plan.request)
-        self.rows = sum(unit.rows for unit in self.source.units)
+        opened = opened or open_source(plan.files, plan.request)
+        self.source, self.layout, self.records = opened.source, opened.layout, opened.records
+        self.units, self.skipped = opened.units, opened.skipped
+        self.rows = sum(unit.rows for unit in self.units)
         self.batches = shards.batch_count(self.rows, plan.sharding)
         self.start_now: StartNow = self._next_epoch
+        size = sum(unit.size for unit in self.units)
+        self._chunk_rows = min(CHUNK_ROWS, max(1, self.rows * CHUNK_BYTES // max(size, 1)))
         self._begun = 0
         self._lock = threading.Lock()
         self._orders: dict[int, _Order] = {}
@@ -127,7 +137,7 @@ class Reader:
             sizes = shards.batch_sizes(
                 shards.rows_in(mine), shards.batch_count(shards.rows_in(line), sharding), sharding.batch
             )
-            found = [(number, *chunk) for chunk in shards.chunks(sizes, CHUNK_ROWS)]
+            found = [(number, *chunk) for chunk in shards.chunks(sizes, self._chunk_rows)]
             self._iterations[number] = _Iteration(self._load, self._pool, self._pieces(mine))
             while len(self._iterations) > _REMEMBERED:
                 self._iterations.popitem(last=False)[1].end()
@@ -155,7 +165,7 @@ class Reader:
         """The blocks of an epoch; those of the last few are kept."""
         if epoch not in self._orders:
             plan = self.plan
-            blocks = shards.blocks_of(self.source.units, shuffle=plan.shuffle, seed=plan.seed, epoch=epoch)
+            blocks = shards.blocks_of(self.units, shuffle=plan.shuffle, seed=plan.seed, epoch=epoch)
             while len(self._orders) >= _REMEMBERED:
                 del self._orders[next(iter(self._orders))]
             self._orders[epoch] = _Order(blocks, np.cumsum([shards.rows_of(block) for block in blocks], dtype=np.int64))

@@ -20,18 +20,23 @@ import numpy.typing as npt
 
 from pipelines.errors import DataError
 
-#: Rows that are mixed together at least, when shuffled and there are as many.
+#: Rows that are mixed together at least, when shuffled and there are as many, unless they have more bytes than this.
 MIX_ROWS = 65_536
+MIX_BYTES = 256 * 2**20
 #: What becomes of the rows that do not fill a batch on every shard: smaller batches at the end, or left out.
 Remainder = Literal["keep", "drop"]
 
 
 class Unit(NamedTuple):
-    """The smallest thing that can be read: a row group of a file, and its number of rows."""
+    """The smallest thing that can be read: a row group of a file, its number of rows, and its bytes when decoded.
+
+    `size` is 0 where that is not known.
+    """
 
     file: str
     row_group: int
     rows: int
+    size: int = 0
 
 
 #: Row groups whose rows are mixed together; one row group when not shuffled.
@@ -190,7 +195,7 @@ def blocks_of(units: Sequence[Unit], *, shuffle: bool, seed: int = 0, epoch: int
     if not shuffle:
         return tuple((unit,) for unit in filled)
     order = _random(seed, epoch).permutation(len(filled))
-    return tuple(_grouped((filled[i] for i in order), MIX_ROWS))
+    return tuple(_grouped(filled[i] for i in order))
 
 
 def row_order(rows: int, *, seed: int, epoch: int, block: int) -> npt.NDArray[np.int64]:
@@ -220,16 +225,16 @@ def pieces(span: Span, ends: npt.NDArray[np.int64]) -> Iterator[Piece]:
         low = high
 
 
-def _grouped(units: Iterable[Unit], rows: int) -> Iterator[Block]:
-    """Consecutive `units` in groups of at least `rows` rows, but for the last."""
+def _grouped(units: Iterable[Unit]) -> Iterator[Block]:
+    """Consecutive `units` in groups of at least `MIX_ROWS` rows or `MIX_BYTES` bytes, but for the last."""
     group: list[Unit] = []
-    held = 0
+    rows = size = 0
     for unit in units:
         group.append(unit)
-        held += unit.rows
-        if held >= rows:
+        rows, size = rows + unit.rows, size + unit.size
+        if rows >= MIX_ROWS or size >= MIX_BYTES:
             yield tuple(group)
-            group, held = [], 0
+            group, rows, size = [], 0, 0
     if group:
         yield tuple(group)
 

@@ -1,0 +1,99 @@
+"""What becomes of the records of TFRecord files: which features they have, and their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipelines.errors import DataError
+from pipelines.examples import infer, parse
+from pipelines.features import STORED_AS, Features
+from pipelines.layout import Feature, Layout, Request
+from pipelines.schema import Text
+from pipelines.shards import Unit
+from pipelines.tfrecord import TFRecordSource
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+#: The one column of a source of records, as bytes.
+RECORDS = Layout({"record": pa.large_binary()}, (Feature("record", Text(), ("record",)),))
+#: Files, and records of each, that are looked at to infer the features.
+_FILES, _RECORDS = 8, 512
+
+
+@dataclass(frozen=True)
+class Records:
+    """The features that are made of each batch of records, and of which of them a matrix is made."""
+
+    features: Features
+    pack: Mapping[str, tuple[str, ...]]
+
+    def tensors(self, serialized: tf.Tensor) -> dict[str, Any]:
+        """Features by name, of records `[batch]`: see `pipelines.examples.parse`."""
+        import tensorflow as tf
+
+        found = parse(self.features, serialized)
+        matrices = {name: tf.stack([found[one] for one in names], axis=1) for name, names in self.pack.items()}
+        packed = {one for names in self.pack.values() for one in names}
+        return {**{name: value for name, value in found.items() if name not in packed}, **matrices}
+
+
+def records_of(
+    source: TFRecordSource, units: Sequence[Unit], request: Request, features: Mapping[str, Any] | None
+) -> Records:
+    """What `request` makes of the records of `source`.
+
+    Args:
+        source: of the records.
+        units: those of it that can be read.
+        request: `columns` and `label` choose features, `casts` gives them another dtype, `fill` a default.
+        features: as `pipelines.features.Features.from_dict` takes them; None infers them.
+
+    Raises:
+        DataError: there is no such feature, no such dtype, or the request asks what only columns can give.
+    """
+    _refuse_what_needs_columns(request)
+    known = infer(_some_records(source, units), units[0].file) if features is None else Features.from_dict(features)
+    packed = [one for names in request.pack.values() for one in names]
+    if request.columns is not None:
+        label = () if request.label is None else (request.label,)
+        known = known.only([*dict.fromkeys((*request.columns, *packed, *label))])
+    else:
+        known.only([*packed, *([request.label] if request.label else [])])
+    return Records(_changed(known, request), request.pack)
+
+
+def _refuse_what_needs_columns(request: Request) -> None:
+    for name, asked in (("filters", request.filters), ("masks", request.masks)):
+        if asked:
+            todo = "convert them with tfcluster data convert, or filter the dataset"
+            raise DataError(f"{name} need columns, which TFRecord files do not have", asked, todo)
+
+
+def _changed(features: Features, request: Request) -> Features:
+    """The features with the dtypes and defaults that are asked for."""
+    features.only([*request.casts, *request.fill])
+    for name, dtype in request.casts.items():
+        if dtype not in STORED_AS:
+            raise DataError(f"feature {name} cannot be cast to {dtype}", "casts", f"use one of {', '.join(STORED_AS)}")
+
+    def changed(name: str, feature: Any) -> Any:
+        default = request.fill.get(name, feature.default)
+        return replace(feature, dtype=request.casts.get(name, feature.dtype), default=default)
+
+    context = {name: changed(name, feature) for name, feature in features.context.items()}
+    sequence = features.sequence and {name: changed(name, feature) for name, feature in features.sequence.items()}
+    return Features(context, sequence)
+
+
+def _some_records(source: TFRecordSource, units: Sequence[Unit]) -> list[bytes]:
+    """The first records of files from all over the source."""
+    first = list({unit.file: unit for unit in reversed(units)}.values())[::-1]
+    found: list[bytes] = []
+    for unit in first[:: -(-len(first) // _FILES)]:
+        found += source.read(unit)["record"].slice(0, _RECORDS).to_pylist()
+    return found
