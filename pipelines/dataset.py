@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import remote
@@ -58,7 +58,7 @@ def file_dataset(
     epochs = tf.data.Dataset.range(1)
     if repeat:
         epochs = epochs.repeat()
-    batches = epochs.flat_map(lambda _: _one_epoch(reader, deterministic))
+    batches = epochs.flat_map(_as_it_is(lambda _: _one_epoch(reader, deterministic)))
     if not resumes:
         count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
         batches = batches.apply(tf.data.experimental.assert_cardinality(count))
@@ -124,18 +124,26 @@ def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
         parts = iter(_call(reader, "read", [chunk], types))
         return chunk[3], tuple(tensor(parts, feature.kind) for feature in features)
 
-    found = tf.data.Dataset.from_tensor_slices(chunks).map(
-        read, num_parallel_calls=PARALLEL_CHUNKS, deterministic=deterministic
-    )
-    records = reader.records
-    if records is not None:
-        batches = found.flat_map(_cut)
-        named = batches.map(records.tensors, num_parallel_calls=_parsers(), deterministic=deterministic)
-        return named.map(lambda columns: _structure(reader.plan.request, columns))
     ragged = any(_is_ragged(feature.kind) for feature in features)
+    batches = (
+        tf.data.Dataset.from_tensor_slices(chunks)
+        .map(_as_it_is(read), num_parallel_calls=PARALLEL_CHUNKS, deterministic=deterministic)
+        .flat_map(_as_it_is(_sliced if ragged else _cut))
+    )
+    request, records = reader.plan.request, reader.records
+    if records is not None:
+        parse = _as_it_is(lambda serialized: _structure(request, records.tensors(serialized)))
+        return batches.map(parse, num_parallel_calls=_parsers(), deterministic=deterministic)
     names = [feature.name for feature in features]
-    batches = found.flat_map(_sliced if ragged else _cut)
-    return batches.map(lambda *columns: _structure(reader.plan.request, dict(zip(names, columns, strict=True))))
+    return batches.map(_as_it_is(lambda *columns: _structure(request, dict(zip(names, columns, strict=True)))))
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function without Python control flow over tensors, which AutoGraph need not look at: it takes its time."""
+    import tensorflow as tf
+
+    unconverted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(function)
+    return unconverted
 
 
 def _parsers() -> int:
@@ -163,7 +171,7 @@ def _sliced(batch: tf.Tensor, columns: tuple[Any, ...]) -> tf.data.Dataset:
     def part(index: tf.Tensor) -> tuple[Any, ...]:
         return tuple(column[index * batch : (index + 1) * batch] for column in columns)
 
-    return tf.data.Dataset.range(rows // batch).map(part)
+    return tf.data.Dataset.range(rows // batch).map(_as_it_is(part))
 
 
 def _is_ragged(kind: Kind) -> bool:

@@ -158,4 +158,5 @@ def _files(filesystem: pafs.FileSystem, root: str) -> Iterator[File]:
 
 
 def _file(info: pafs.FileInfo, root: str) -> File:
-    return File(info.path, info.size or 0, info.mtime_ns or 0, posixpath.relpath(info.path, root or "."))
+    below = info.path[len(root) :].lstrip("/") if info.path.startswith(root) else posixpath.basename(info.path)
+    return File(info.path, info.size or 0, info.mtime_ns or 0, below)

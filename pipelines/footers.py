@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -27,12 +27,11 @@ _WORTH_KEEPING = 64
 _VERSION = 1
 
 
-@dataclass(frozen=True)
-class Footer:
+class Footer(NamedTuple):
     """A file's rows and bytes by row group, and which schema it has."""
 
-    rows: tuple[int, ...]
-    bytes: tuple[int, ...]
+    rows: list[int]
+    bytes: list[int]
     schema: str
 
 
@@ -63,7 +62,9 @@ def read_footers(
     """
     store = cache / _name(files) if cache is not None and len(files) >= _WORTH_KEEPING else None
     kept, schemas = _load(store)
-    known = {file.path: kept[file.path][1] for file in files if _same(kept.get(file.path), file)}
+    known = {
+        file.path: Footer(*kept[file.path][2:]) for file in files if file.path in kept and _same(kept[file.path], file)
+    }
     new = [file for file in files if file.path not in known]
     if new:
         known.update(_read(filesystem, new, schemas, on_error))
@@ -107,8 +108,8 @@ def _read(
             return None
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         schema = metadata.schema.to_arrow_schema().remove_metadata()
-        rows = tuple(group.num_rows for group in groups)
-        return file.path, Footer(rows, tuple(group.total_byte_size for group in groups), _fingerprint(schema)), schema
+        rows = [group.num_rows for group in groups]
+        return file.path, Footer(rows, [group.total_byte_size for group in groups], _fingerprint(schema)), schema
 
     with ThreadPoolExecutor(_THREADS) as pool:
         found = [footer for footer in pool.map(read, files) if footer is not None]
@@ -125,25 +126,23 @@ def _name(files: Sequence[File]) -> str:
     return hashlib.blake2b(names.encode(), digest_size=16).hexdigest() + ".json"
 
 
-def _same(kept: tuple[File, Footer] | None, file: File) -> bool:
+def _same(kept: list[Any], file: File) -> bool:
     """Whether what was kept is still so; a file system that tells no times is not trusted."""
-    return kept is not None and file.changed > 0 and kept[0][:3] == file[:3]
+    return file.changed > 0 and kept[0] == file.size and kept[1] == file.changed
 
 
-def _load(store: Path | None) -> tuple[dict[str, tuple[File, Footer]], dict[str, pa.Schema]]:
-    """What was kept; nothing where it cannot be read, for it can be had again."""
+def _load(store: Path | None) -> tuple[dict[str, list[Any]], dict[str, pa.Schema]]:
+    """What was kept by path: size, time of change, and the fields of its footer.
+
+    Nothing where that cannot be read, for it can be had again.
+    """
     if store is None:
         return {}, {}
     with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         values = json.loads(store.read_bytes())
         if values["version"] == _VERSION:
-            files = {path: _entry(path, *entry) for path, entry in values["files"].items()}
-            return files, {key: _schema(text) for key, text in values["schemas"].items()}
+            return values["files"], {key: _schema(text) for key, text in values["schemas"].items()}
     return {}, {}
-
-
-def _entry(path: str, size: int, changed: int, rows: list[int], sizes: list[int], schema: str) -> tuple[File, Footer]:
-    return File(path, size, changed), Footer(tuple(rows), tuple(sizes), schema)
 
 
 def _schema(text: str) -> pa.Schema:
@@ -157,16 +156,7 @@ def _save(store: Path | None, files: Sequence[File], footers: dict[str, Footer],
     values: dict[str, Any] = {
         "version": _VERSION,
         "schemas": {key: base64.b64encode(schema.serialize().to_pybytes()).decode() for key, schema in schemas.items()},
-        "files": {
-            file.path: [
-                file.size,
-                file.changed,
-                footers[file.path].rows,
-                footers[file.path].bytes,
-                footers[file.path].schema,
-            ]
-            for file in files
-        },
+        "files": {file.path: [file.size, file.changed, *footers[file.path]] for file in files},
     }
     with suppress(OSError):
         store.parent.mkdir(parents=True, exist_ok=True)

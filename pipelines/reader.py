@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,9 +26,11 @@ from pipelines.sources import Files, Opened, open_source
 #: bytes.
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 32 * 2**20
-#: Pieces (row groups, or blocks of them when shuffled) that are read or ready beyond the one in use: with this one and
-#: what TensorFlow has taken of it, all that a reader holds in memory.
+#: Pieces (row groups, or blocks of them when shuffled) that are read or ready beyond those in use: so many, or, where
+#: they are small, so many that they have as many rows as two chunks. With the pieces in use and what TensorFlow has
+#: taken of them, that is all that a reader holds in memory.
 AHEAD = 2
+_THREADS = min(16, 2 * (os.cpu_count() or 1))
 #: The epoch of the iteration that begins now, and the rows that it has before it, over all shards; None for all rows.
 StartNow = Callable[[], tuple[int, Line | None]]
 #: Iterations that are remembered: the next one may begin while the last chunks of this one are read, and Keras begins
@@ -111,7 +114,7 @@ class Reader:
         self._lock = threading.Lock()
         self._orders: dict[int, _Order] = {}
         self._iterations: collections.OrderedDict[int, _Iteration] = collections.OrderedDict()
-        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="read")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
 
     def part_dtypes(self) -> list[np.dtype[Any]]:
         """The dtypes of what `read` returns."""
@@ -138,7 +141,7 @@ class Reader:
                 shards.rows_in(mine), shards.batch_count(shards.rows_in(line), sharding), sharding.batch
             )
             found = [(number, *chunk) for chunk in shards.chunks(sizes, self._chunk_rows)]
-            self._iterations[number] = _Iteration(self._load, self._pool, self._pieces(mine))
+            self._iterations[number] = _Iteration(self._load, self._pool, self._pieces(mine), 2 * self._chunk_rows)
             while len(self._iterations) > _REMEMBERED:
                 self._iterations.popitem(last=False)[1].end()
         return np.array(found, np.int64).reshape(-1, 4)
@@ -176,8 +179,7 @@ class Reader:
         with self._lock:
             block = self._order(piece.epoch).blocks[piece.block]
         tables = [
-            prepare(self.source.read(unit), self.layout, self.plan.request, f"{unit.file}, row group {unit.row_group}")
-            for unit in block
+            prepare(self.source.read(unit), self.layout, f"{unit.file}, row group {unit.row_group}") for unit in block
         ]
         if not self.plan.shuffle:
             return tables[0].slice(piece.start, piece.rows)
@@ -196,8 +198,10 @@ class _Order:
 class _Iteration:
     """The pieces of one iteration, loaded a few ahead of the chunks that are asked for, and let go behind them."""
 
-    def __init__(self, load: Callable[[Piece], pa.Table], pool: ThreadPoolExecutor, pieces: list[Piece]) -> None:
-        self._load, self._pool, self._pieces = load, pool, pieces
+    def __init__(
+        self, load: Callable[[Piece], pa.Table], pool: ThreadPoolExecutor, pieces: list[Piece], ahead_rows: int
+    ) -> None:
+        self._load, self._pool, self._pieces, self._ahead_rows = load, pool, pieces, ahead_rows
         self._ends = np.cumsum([piece.rows for piece in pieces], dtype=np.int64)
         self._lock = threading.Lock()
         self._tables: dict[int, Future[pa.Table]] = {}
@@ -208,7 +212,7 @@ class _Iteration:
         first = int(np.searchsorted(self._ends, start, side="right"))
         last = int(np.searchsorted(self._ends, stop, side="left"))
         with self._lock:
-            for index in range(first, min(last + 1 + AHEAD, len(self._pieces))):
+            for index in range(first, self._ahead_of(last)):
                 if index not in self._tables and self._taken[index] < self._pieces[index].rows:
                     self._tables[index] = self._pool.submit(self._load, self._pieces[index])
             wanted = {index: self._tables[index] for index in range(first, last + 1)}
@@ -219,6 +223,11 @@ class _Iteration:
             found.append(table.result().slice(low, high - low))
             self._let_go(index, high - low)
         return found[0] if len(found) == 1 else pa.concat_tables(found).combine_chunks()
+
+    def _ahead_of(self, last: int) -> int:
+        """Where reading ahead stops when piece `last` is in use."""
+        enough = int(np.searchsorted(self._ends, self._ends[last] + self._ahead_rows, side="left"))
+        return min(max(last + 1 + AHEAD, enough), len(self._pieces))
 
     def _let_go(self, index: int, rows: int) -> None:
         """Forget a piece of which every row has been taken."""

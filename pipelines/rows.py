@@ -38,7 +38,7 @@ def array_dataset(arrays: Any, reader: Reader, *, resumes: bool = False) -> tf.d
         return tf.nest.pack_sequence_as(arrays, [features[str(number)] for number in range(len(features))])
 
     found = file_dataset(reader, resumes=resumes)
-    mapped = found.map(packed)
+    mapped = found.map(tf.autograph.experimental.do_not_convert(packed))
     mapped.cardinality = found.cardinality
     return mapped
 

@@ -178,15 +178,17 @@ def batch_sizes(rows: int, batches: int, batch: int) -> list[int]:
 
 
 def chunks(sizes: Sequence[int], rows: int) -> Iterator[Chunk]:
-    """Batches of these `sizes` in runs of equal ones, each of `rows` rows at most, but of one batch at least."""
-    start = 0
+    """Batches of these `sizes` in runs of equal ones, each of `rows` rows at most, but of one batch at least.
+
+    The first has one batch and each has at most twice as many as the one before, so that nobody waits long for it.
+    """
+    start, step = 0, 1
     for size, run in itertools.groupby(sizes):
         count = sum(1 for _ in run)
-        step = max(1, rows // size)
-        for first in range(0, count, step):
-            stop = start + size * min(step, count - first)
-            yield Chunk(start, stop, size)
-            start = stop
+        while count:
+            batches = min(step, count, max(1, rows // size))
+            yield Chunk(start, start + batches * size, size)
+            start, step, count = start + batches * size, 2 * step, count - batches
 
 
 def blocks_of(units: Sequence[Unit], *, shuffle: bool, seed: int = 0, epoch: int = 0) -> tuple[Block, ...]:

@@ -1,0 +1,182 @@
+"""One reader of `benchmarks/ingest.py`, in a process of its own: prints what it measured as one line of JSON.
+
+python benchmarks/ingest_reader.py SYSTEM CASE PATH ROWS BATCH
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def scan(case: str, path: str, rows: int, batch: int) -> Iterator[Any]:
+    """Arrow alone, one thread: what any reader of the file must do."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    for index in range(file.num_row_groups):
+        yield file.read_row_group(index, use_threads=False).num_rows
+
+
+def tf_data(case: str, path: str, rows: int, batch: int) -> Any:
+    """tf.data alone: one row group's tensors, in memory already, cut into batches again and again."""
+    import numpy as np
+    import pyarrow.parquet as pq
+    import tensorflow as tf
+
+    table = pq.ParquetFile(path).read_row_group(0).slice(0, 65_536)
+    columns = []
+    for column in table.columns:
+        if str(column.type).startswith("fixed_size_list"):
+            columns.append(tf.constant(column.combine_chunks().values.to_numpy().reshape(len(table), -1)))
+        elif not str(column.type).startswith("list"):  # which rebatch does not know
+            columns.append(tf.constant(np.asarray(column.to_numpy())))
+    repeated = tf.data.Dataset.range(-(-rows // len(table))).map(lambda _: tuple(tf.identity(c) for c in columns))
+    return repeated.rebatch(batch).take(-(-rows // batch)).prefetch(8)
+
+
+def ours(case: str, path: str, rows: int, batch: int, **options: Any) -> Any:
+    """ray-tfcluster, as a user gets it."""
+    from pipelines.dataset import read_dataset
+
+    return read_dataset(path, batch=batch, label="label", **options)
+
+
+def ours_shuffled(case: str, path: str, rows: int, batch: int) -> Any:
+    """With another order of rows each epoch."""
+    return ours(case, path, rows, batch, shuffle=True)
+
+
+def ours_packed(case: str, path: str, rows: int, batch: int) -> Any:
+    """With the columns of each dtype in one matrix."""
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(path).names
+    pack = {kind: tuple(n for n in names if n[0] == kind and n[1:].isdigit()) for kind in "fi"}
+    return ours(case, path, rows, batch, columns=(), pack={name: of for name, of in pack.items() if of})
+
+
+def petastorm(case: str, path: str, rows: int, batch: int) -> Any:
+    """Petastorm's reader of plain Parquet, and rebatch."""
+    from petastorm import make_batch_reader
+    from petastorm.tf_utils import make_petastorm_dataset
+
+    reader = make_batch_reader(f"file://{path}", num_epochs=1, workers_count=2, shuffle_row_groups=False)
+    return make_petastorm_dataset(reader).map(lambda row: row._asdict()).rebatch(batch).prefetch(8)
+
+
+def tensorflow_io(case: str, path: str, rows: int, batch: int) -> Any:
+    """tensorflow-io's Parquet dataset, which yields rows."""
+    import tensorflow_io as tfio
+
+    return tfio.v0.IODataset.from_parquet(path).take(rows).batch(batch).prefetch(8)
+
+
+def parse_example(case: str, path: str, rows: int, batch: int) -> Any:
+    """TFRecordDataset and parse_example on batches."""
+    import tensorflow as tf
+
+    spec = {f"f{i}": tf.io.FixedLenFeature([], tf.float32) for i in range(20)}
+    spec |= {f"i{i}": tf.io.FixedLenFeature([], tf.int64) for i in range(5)}
+    spec["label"] = tf.io.FixedLenFeature([], tf.float32)
+    records = tf.data.TFRecordDataset(path).batch(batch)
+    return records.map(lambda batch: tf.io.parse_example(batch, spec), num_parallel_calls=tf.data.AUTOTUNE).prefetch(8)
+
+
+def _ray_data(path: str) -> Any:
+    import ray
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray.data.read_parquet(path)
+
+
+def iter_tf_batches(case: str, path: str, rows: int, batch: int) -> Iterator[Any]:
+    """Ray Data's batches of tensors."""
+    yield from _ray_data(path).limit(rows).iter_tf_batches(batch_size=batch)
+
+
+def to_tf(case: str, path: str, rows: int, batch: int) -> Any:
+    """Ray Data's tf.data dataset."""
+    names = [name for name in _ray_data(path).schema().names if name != "label"]
+    return _ray_data_again(path).limit(rows).to_tf(names, "label", batch_size=batch)
+
+
+def _ray_data_again(path: str) -> Any:
+    import ray
+
+    return ray.data.read_parquet(path)
+
+
+SYSTEMS: dict[str, Callable[[str, str, int, int], Any]] = {
+    system.__name__: system
+    for system in (
+        scan, tf_data, ours, ours_shuffled, ours_packed, petastorm, tensorflow_io, parse_example, iter_tf_batches, to_tf
+    )
+}  # fmt: skip
+
+
+def rows_in(batch: Any) -> int:
+    """Rows of a batch of any shape."""
+    while isinstance(batch, (tuple, dict)):
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    return int(batch if isinstance(batch, int) else batch.shape[0])
+
+
+def consume(batches: Any) -> tuple[float, float, int]:
+    """Seconds to the first batch, seconds for the others, and the rows of these.
+
+    A tf.data dataset is read in a `tf.function`, as Keras' fit reads it; anything else in Python.
+    """
+    started = time.perf_counter()
+    iterator = iter(batches)
+    first = next(iterator)
+    to_first = time.perf_counter() - started
+    if hasattr(batches, "element_spec"):
+        import tensorflow as tf
+
+        @tf.function
+        def rest(iterator: Any) -> Any:
+            count = tf.constant(0, tf.int64)
+            for batch in iterator:
+                count += tf.shape(_one_tensor(batch), out_type=tf.int64)[0]
+            return count
+
+        compiled = rest.get_concrete_function(iterator)
+        started = time.perf_counter()
+        rows = int(compiled(iterator))
+    else:
+        rows = sum(map(rows_in, iterator))
+    assert rows + rows_in(first) > 0
+    return to_first, time.perf_counter() - started, rows
+
+
+def _one_tensor(batch: Any) -> Any:
+    """A dense tensor of a batch."""
+    import tensorflow as tf
+
+    flat = [part for part in tf.nest.flatten(batch) if isinstance(part, tf.Tensor)]
+    return flat[-1]
+
+
+def main(system: str, case: str, path: str, rows: int, batch: int) -> None:
+    """Read the file twice, the second time for the record, and print the figures."""
+    read = SYSTEMS[system]
+    first, _, _ = consume(read(case, path, rows, batch)) if system not in ("to_tf", "iter_tf_batches") else (0, 0, 0)
+    later, seconds, seen = consume(read(case, path, rows, batch))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"first_s": first or later, "rows_s": seen / seconds, "peak_mb": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    os._exit(0)
