@@ -1,6 +1,8 @@
 """How long from the call to the end of the first step, against processes started by hand and Ray Train?
 
-    python -m benchmarks.startup [--quick] [--json FILE]
+    python -m benchmarks.startup [--quick] [--json FILE] [--only CASE …]
+
+Ray Train needs `pip install 'ray[train]'`, which the dependency group `benchmark` has.
 
 Ray itself is up before any clock starts. `cold` is the first run of a Ray, whose warm process must import TensorFlow;
 `warm` are the runs after it. All systems train the same tiny tf-keras model (Ray's trainer fails on Keras 3).
@@ -163,7 +165,7 @@ def rows_of(case: str, found: dict[str, list[Seen]]) -> list[dict[str, Any]]:
             value = statistics.median(seen[key] for seen in runs)
             rows.append(
                 {"case": case, "system": system, "value": round(value, 3), "unit": unit, "reference": "by hand",
-                 "ratio": round(value / reference, 3)}
+                 "ratio": round(value / reference, 3), "runs": [round(seen[key], 3) for seen in runs]}
             )  # fmt: skip
     return rows
 
@@ -173,9 +175,10 @@ def show(rows: list[dict[str, Any]]) -> None:
     import tensorflow as tf
 
     title = f"{os.cpu_count()} cores, Python {platform.python_version()}, TensorFlow {tf.__version__}"
-    table = Table("case", "system", "value", "unit", "ratio to by hand", title=title)
+    table = Table("case", "system", "median", "unit", "ratio to by hand", "least … most", title=title)
     for row in rows:
-        table.add_row(row["case"], row["system"], f"{row['value']:g}", row["unit"], f"{row['ratio']:g}")
+        spread = f"{min(row['runs']):g} … {max(row['runs']):g}"
+        table.add_row(row["case"], row["system"], f"{row['value']:g}", row["unit"], f"{row['ratio']:g}", spread)
     Console(width=120).print(table)
 
 
@@ -184,8 +187,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one repeat instead of five")
     parser.add_argument("--json", type=Path, help="write the rows there")
+    parser.add_argument("--only", nargs="*", choices=[*ROLES], default=[*ROLES], help="cases; default: all")
     options = parser.parse_args()
-    rows = [row for case in ROLES for row in rows_of(case, run_case(case, 1 if options.quick else 5))]
+    rows = [row for case in options.only for row in rows_of(case, run_case(case, 1 if options.quick else 5))]
     show(rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
