@@ -18,6 +18,7 @@ from cluster import entrypoint, frames
 from cluster.channel import Channel
 from cluster.errors import TfClusterError
 from cluster.launch import Launch
+from cluster.locations import shown
 from cluster.tasks import runs_user_code
 
 
@@ -89,11 +90,12 @@ def _finish(channel: Channel, value: Any) -> int:
 def _fail(channel: Channel, error: BaseException) -> int:
     from cluster.parameter_server import is_peer_error
     from pipelines.errors import data_error_in
+    from pipelines.examples import mismatch_in
 
-    error = data_error_in(error) or error
-    text = user_traceback(error)
+    error = data_error_in(error) or mismatch_in(error) or error
+    text = shown(user_traceback(error))
     print(text, file=sys.stderr, flush=True)
-    data: dict[str, Any] = {"type": type(error).__name__, "message": _first_line(error), "traceback": text}
+    data: dict[str, Any] = {"type": type(error).__name__, "message": shown(_first_line(error)), "traceback": text}
     channel.send("failed", **data, peer=is_peer_error(error), exit_code=1)
     return 1
 

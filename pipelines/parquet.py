@@ -80,17 +80,20 @@ class ParquetSource:
             DataError: the row group cannot be read; names file, row group and, where it is one, the column.
         """
         table = self._read_columns(unit, self._read_names)
-        return table if self._condition is None else table.filter(self._condition)
+        found = table if self._condition is None else table.filter(self._condition)
+        if found.num_rows != unit.rows:
+            seen = f"{where(unit)}: {found.num_rows} rows, before {unit.rows}"
+            raise DataError("a data file has changed while it was in use", seen, "start again, and leave it as it is")
+        return found
 
     def _read_columns(self, unit: Unit, names: list[str]) -> pa.Table:
         try:
             with self._filesystem.open_input_file(unit.file) as file:
-                reader = pq.ParquetFile(file, metadata=self._footer(unit.file))
+                reader = pq.ParquetFile(file, metadata=self._footer(unit.file), page_checksum_verification=True)
                 table = reader.read_row_group(unit.row_group, columns=names, use_threads=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             culprit = self._culprit(unit, names)
-            todo = first_line(error) + ("" if isinstance(error, FileNotFoundError) else "; write the file again")
-            raise DataError("cannot read a row group", where(unit, culprit), todo) from None
+            raise DataError("cannot read a row group", where(unit, culprit), _todo(error)) from None
         return self._with_folders(table, unit)
 
     def _with_folders(self, table: pa.Table, unit: Unit) -> pa.Table:
@@ -104,14 +107,21 @@ class ParquetSource:
         return table
 
     def _culprit(self, unit: Unit, names: list[str]) -> str | None:
-        """The one column that cannot be read, when the others can."""
-        bad = []
-        for name in names if len(names) > 1 else []:
+        """The first column that cannot be read, where the file can be read otherwise."""
+        if not names:
+            return None
+        try:
+            self._read_columns(unit, [])
+        except DataError:
+            return None
+        if len(names) == 1:
+            return names[0]
+        for name in names:
             try:
                 self._read_columns(unit, [name])
             except DataError:
-                bad.append(name)
-        return bad[0] if 0 < len(bad) < len(names) else None
+                return name
+        return None
 
     def _check_same(self, first: str, on_error: Callable[[str, DataError], None] | None) -> None:
         """Refuse files whose selected columns are not of the first file's types; each schema is looked at once."""
@@ -160,6 +170,14 @@ class ParquetSource:
         subset = fragment.subset(self._condition, schema=self.schema)
         rows = self._footers.by_file[path].rows
         return [Unit(path, group.id, rows[group.id]) for group in subset.row_groups]
+
+
+def _todo(error: BaseException) -> str:
+    """What Arrow says of a row group that it cannot read, and what to do about it."""
+    said = first_line(error)
+    if "Expected all lists to be of size" in said:
+        return "Arrow reads no nulls in a column of lists of a fixed size; write it as list, or without nulls"
+    return said if isinstance(error, FileNotFoundError) else f"{said}; write the file again"
 
 
 def _rows_only(unit: Unit) -> pa.Table:
@@ -214,8 +232,17 @@ def _condition(request: Request, schema: pa.Schema, seen: str) -> pc.Expression 
         if column not in schema.names:
             raise DataError(f"a filter names no column: {column}", seen, f"its columns are {', '.join(schema.names)}")
     try:
-        condition = pq.filters_to_expression([[*request.filters]])
+        known = [(name, op, _comparable(value, schema.field(name).type)) for name, op, value in request.filters]
+        condition = pq.filters_to_expression([known])
         schema.empty_table().filter(condition)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise DataError("a filter cannot be used", [*map(list, request.filters)], first_line(error)) from None
     return condition
+
+
+def _comparable(value: Any, arrow: pa.DataType) -> Any:
+    """A filter's value; texts become the dates and times that they are to be compared with."""
+    if not pa.types.is_temporal(arrow) or isinstance(value, str) is isinstance(value, list | tuple):
+        return value
+    found = pa.array([value] if isinstance(value, str) else [*map(str, value)]).cast(arrow)
+    return found[0] if isinstance(value, str) else found

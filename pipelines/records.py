@@ -27,9 +27,10 @@ _FILES, _RECORDS = 8, 512
 
 @dataclass(frozen=True)
 class Records:
-    """The features that are made of each batch of records, and of which of them a matrix is made."""
+    """The features that are made of each batch of records, as which dtypes, and of which of them a matrix is made."""
 
     features: Features
+    casts: Mapping[str, str]
     pack: Mapping[str, tuple[str, ...]]
 
     def tensors(self, serialized: tf.Tensor) -> dict[str, Any]:
@@ -37,6 +38,7 @@ class Records:
         import tensorflow as tf
 
         found = parse(self.features, serialized)
+        found |= {name: tf.cast(found[name], dtype) for name, dtype in self.casts.items()}
         matrices = {name: tf.stack([found[one] for one in names], axis=1) for name, names in self.pack.items()}
         packed = {one for names in self.pack.values() for one in names}
         return {**{name: value for name, value in found.items() if name not in packed}, **matrices}
@@ -57,14 +59,18 @@ def records_of(
         DataError: there is no such feature, no such dtype, or the request asks what only columns can give.
     """
     _refuse_what_needs_columns(request)
-    known = infer(_some_records(source, units), units[0].file) if features is None else Features.from_dict(features)
+    known = (
+        infer(_some_records(source, units), units[0].file, request.fill)
+        if features is None
+        else Features.from_dict(features)
+    )
     packed = [one for names in request.pack.values() for one in names]
     if request.columns is not None:
         label = () if request.label is None else (request.label,)
         known = known.only([*dict.fromkeys((*request.columns, *packed, *label))])
     else:
         known.only([*packed, *([request.label] if request.label else [])])
-    return Records(_changed(known, request), request.pack)
+    return Records(_changed(known, request), request.casts, request.pack)
 
 
 def _refuse_what_needs_columns(request: Request) -> None:
@@ -75,18 +81,23 @@ def _refuse_what_needs_columns(request: Request) -> None:
 
 
 def _changed(features: Features, request: Request) -> Features:
-    """The features with the dtypes and defaults that are asked for."""
+    """The features with the defaults that are asked for; casts are checked."""
     features.only([*request.casts, *request.fill])
+    known = {**features.context, **(features.sequence or {})}
+    numbers = [dtype for dtype, stored in STORED_AS.items() if stored != "string"]
     for name, dtype in request.casts.items():
-        if dtype not in STORED_AS:
-            raise DataError(f"feature {name} cannot be cast to {dtype}", "casts", f"use one of {', '.join(STORED_AS)}")
+        if dtype not in numbers or known[name].dtype not in numbers:
+            seen = f"it is {known[name].dtype}"
+            raise DataError(f"feature {name} cannot be cast to {dtype}", seen, f"casts are among {', '.join(numbers)}")
 
     def changed(name: str, feature: Any) -> Any:
         default = request.fill.get(name, feature.default)
-        return replace(feature, dtype=request.casts.get(name, feature.dtype), default=default)
+        return replace(feature, default=default).checked(name)
 
     context = {name: changed(name, feature) for name, feature in features.context.items()}
     sequence = features.sequence and {name: changed(name, feature) for name, feature in features.sequence.items()}
+    if lost := [name for name in request.fill if name in (sequence or {})]:
+        raise DataError("a feature of a sequence cannot be filled", lost[0], "a step that is missing is not there")
     return Features(context, sequence)
 
 

@@ -1,0 +1,119 @@
+"""Arrays and datasets of rows shared out, and records of TFRecord files read, as Parquet files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines.dataset import PER_WORKER, read_dataset
+from pipelines.errors import DataError
+from pipelines.rows import array_dataset, array_reader, shared_rows
+from pipelines.shards import Sharding
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_arrays_of_any_structure(shuffle: bool) -> None:
+    ids = np.arange(1003)
+    words = np.array([f"é{number}" for number in ids])
+    images = np.random.default_rng(0).random((1003, 3, 2)).astype(np.float32)
+    data = ({"image": images, "word": words, "flag": tf.constant(ids % 2 == 0)}, ids)
+    seen: list[int] = []
+    for shard in range(3):
+        reader = array_reader(data, Sharding(3, 50), shard, shuffle=shuffle, seed=1)
+        dataset = array_dataset(data, reader)
+        assert dataset.element_spec[0]["image"] == tf.TensorSpec([None, 3, 2], tf.float32)
+        assert dataset.cardinality() == 7
+        for features, label in dataset.as_numpy_iterator():
+            np.testing.assert_array_equal(features["image"], images[label])
+            np.testing.assert_array_equal(features["flag"], label % 2 == 0)
+            assert [word.decode() for word in features["word"]] == [f"é{number}" for number in label]
+            seen += label.tolist()
+    assert sorted(seen) == ids.tolist()
+    assert (seen == ids.tolist()) is not shuffle
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ((np.zeros(3), np.zeros(4)), "equally many rows"),
+        ((), "equally many rows"),
+        ((np.zeros(0),), "equally many rows"),
+        ((np.float32(1),), "is a scalar"),
+        ((np.zeros(3, np.complex64),), "array 0 of complex64"),
+    ],
+)
+def test_arrays_that_cannot_be_shared(arrays: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        array_reader(arrays, Sharding(1, 1), 0)
+
+
+@pytest.mark.parametrize("remainder", ["keep", "drop"])
+def test_a_dataset_of_rows(remainder: Any) -> None:
+    sharding = Sharding(3, 50, remainder)
+    rows = tf.data.Dataset.range(1003).map(lambda number: {"id": number, "twice": 2 * number})
+    shards = [shared_rows(rows, sharding, shard) for shard in range(3)]
+    seen = [[batch["id"].tolist() for batch in shard.as_numpy_iterator()] for shard in shards]
+    assert {len(batches) for batches in seen} == {7 if remainder == "keep" else 6}
+    found = sorted(number for batches in seen for batch in batches for number in batch)
+    assert found == list(range(1003 if remainder == "keep" else 900))
+    assert shards[0].options().dataset_name == PER_WORKER
+
+
+def test_datasets_of_unknown_length() -> None:
+    rows = tf.data.Dataset.range(10)
+    with pytest.raises(DataError, match="assert_cardinality"):
+        shared_rows(rows.filter(lambda number: number > 3), Sharding(2, 2), 0)
+    with pytest.raises(DataError, match="without end"):
+        shared_rows(rows.repeat(), Sharding(2, 2), 0)
+
+
+@pytest.mark.parametrize("compression", [None, "GZIP", "ZLIB"])
+def test_records(tmp_path: Path, compression: str | None) -> None:
+    for number in range(3):
+        path = str(tmp_path / f"{number}.tfrecord")
+        with tf.io.TFRecordWriter(path, compression) as writer:
+            for row in range(number * 100, number * 100 + 100):
+                feature = {
+                    "id": tf.train.Feature(int64_list=tf.train.Int64List(value=[row])),
+                    "tags": tf.train.Feature(int64_list=tf.train.Int64List(value=range(row % 3))),
+                    "pair": tf.train.Feature(float_list=tf.train.FloatList(value=[row, row + 0.5])),
+                    "label": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"%d" % row])),
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    seen: list[int] = []
+    for shard in range(2):
+        dataset = read_dataset(str(tmp_path), batch=32, shards=2, shard=shard, shuffle=True, label="label")
+        assert dataset.cardinality() == 5
+        for features, label in dataset:
+            ids = features["id"].numpy()
+            assert features["tags"].to_list() == [list(range(row % 3)) for row in ids]
+            np.testing.assert_array_equal(features["pair"].numpy(), np.stack([ids, ids + 0.5], axis=1))
+            assert label.numpy().tolist() == [b"%d" % row for row in ids]
+            seen += ids.tolist()
+    assert sorted(seen) == list(range(300))
+
+
+def test_records_as_they_are_described(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        for row in range(10):
+            values = {"a": [row], "b": [2 * row]} | ({"c": [1]} if row % 2 else {})
+            feature = {n: tf.train.Feature(int64_list=tf.train.Int64List(value=v)) for n, v in values.items()}
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    features = {"a": "int64", "b": "int32", "c": {"dtype": "int64", "default": 7}}
+    dataset = read_dataset(path, batch=10, features=features, columns=("c",), casts={"a": "float32", "b": "float32"},
+                           pack={"both": ("a", "b")})  # fmt: skip
+    (batch,) = dataset.as_numpy_iterator()
+    assert set(batch) == {"c", "both"}
+    assert batch["c"].tolist() == [7, 1] * 5
+    np.testing.assert_array_equal(batch["both"], [[row, 2.0 * row] for row in range(10)])
+    with pytest.raises(DataError, match="did you mean"):
+        read_dataset(path, batch=1, features=features, columns=("aa",))
+    with pytest.raises(DataError, match="filters need columns"):
+        read_dataset(path, batch=1, filters=(("a", ">", 1),))
