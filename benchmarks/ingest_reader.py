@@ -78,7 +78,7 @@ def tensorflow_io(case: str, path: str, rows: int, batch: int) -> Any:
     """tensorflow-io's Parquet dataset, which yields rows."""
     import tensorflow_io as tfio
 
-    return tfio.v0.IODataset.from_parquet(path).take(rows).batch(batch).prefetch(8)
+    return tfio.IODataset.from_parquet(path).take(rows).batch(batch).prefetch(8)
 
 
 def parse_example(case: str, path: str, rows: int, batch: int) -> Any:

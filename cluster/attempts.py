@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,13 @@ class Attempts:
         """The task whose progress is the job's."""
         return leader_of(tuple(task.task for task in self.plan.tasks))
 
-    def run(self, about: dict[str, Any]) -> TfClusterError | None:
-        """Run to the end; returns the error, or None on success. Leaves no task, actor or bundle behind."""
+    def run(self, about: dict[str, Any], signals: Sequence[str]) -> TfClusterError | None:
+        """Run to the end; returns the error, or None on success. Leaves no task, actor or bundle behind.
+
+        Args:
+            about: what `run_started` tells of the launcher.
+            signals: names of the signals that ended it, as they come.
+        """
         from ray.exceptions import RayError
 
         try:
@@ -95,20 +100,36 @@ class Attempts:
             while not self._done:
                 for event in self._wait():
                     self._take(event)
-        except KeyboardInterrupt as interrupt:
-            self._interrupted(str(interrupt) or "Ctrl-C")
+        except KeyboardInterrupt:
+            self._interrupted(signals[-1] if signals else "Ctrl-C")
+        except BrokenPipeError:  # the observer's: what it writes to, such as `| head`, is closed
+            self._on_event = self._on_log = _ignore
+            self._interrupted("nobody reads its output any more")
+        except StorageError as error:
+            self._error = error
         except RayError as error:
             self._error = TaskLostError("the Ray cluster no longer answers", str(error).strip(), "see Ray's logs")
         finally:
             if self._gang is not None:
                 workers.tear_down(self._gang, grace=0.0)
-        code = 0 if self._error is None else self._error.exit_code
-        status = status_of(self._error)
-        self._emit(Event("run_ended", self.state.attempt, data={"status": status, "exit_code": code}))
+        self._ended()
         return self._error
 
+    def _ended(self) -> None:
+        """The last event; a storage that does not even take that has been told of, or is the run's error."""
+        code = 0 if self._error is None else self._error.exit_code
+        event = Event("run_ended", self.state.attempt, data={"status": status_of(self._error), "exit_code": code})
+        try:
+            self.recorder.event(event)
+        except StorageError as error:
+            self._error = self._error or error
+        self._on_event(event)
+
     def _interrupted(self, reason: str) -> None:
-        self._take(Event("interrupted", data={"reason": reason}))
+        try:
+            self._take(Event("interrupted", data={"reason": reason}))
+        except StorageError as error:
+            self._error = error
         if self._error is None:  # it came while the end was being performed
             self._error = InterruptedRunError("the run was stopped", reason, "its checkpoints are in the run directory")
 
@@ -361,6 +382,10 @@ def _installed(folder: Path) -> bool:
     return any(part in ("site-packages", "dist-packages") for part in folder.parts) or folder.is_relative_to(
         Path(os.__file__).parent
     )
+
+
+def _ignore(*shown: object) -> None:
+    """In the place of an observer that is gone."""
 
 
 def status_of(error: TfClusterError | None) -> str:

@@ -42,26 +42,31 @@ def keras_module(major: str) -> Any:
 
 
 class _Start:
-    """What tf_keras asks where to begin (its `WorkerTrainingState` has the same method)."""
+    """What tf_keras asks where to begin (its `WorkerTrainingState` has the same method), and tells where it would.
 
-    def __init__(self, epoch: int, batch: int) -> None:
-        self._epoch, self._batch = epoch, batch
+    It asks before it makes the first iterator, which may begin to read before `on_epoch_begin`.
+    """
+
+    def __init__(self, context: TaskContext, epoch: int, batch: int) -> None:
+        self._context, self._epoch, self._batch = context, epoch, batch
 
     def maybe_load_initial_counters_from_ckpt(self, steps: int | None, initial: int, mode: Any) -> tuple[int, int]:
-        return (self._epoch, self._batch) if self._epoch >= initial else (initial, 0)
+        found = (self._epoch, self._batch) if self._epoch >= initial else (initial, 0)
+        self._context.epoch = found[0]
+        return found
 
 
-def start_at(model: Any, epoch: int | None, keras: str, batch: int = 0) -> None:
-    """Have `model.fit`, which is calling `on_train_begin`, begin with `epoch` (from 0); None undoes it.
+def start_at(model: Any, epoch: int | None, context: TaskContext, done: int = 0) -> None:
+    """Have `model.fit`, which is calling `on_train_begin`, begin with `epoch` (from 0) or later; None undoes it.
 
-    tf_keras counts the batches of that epoch from `batch`, or else it would take what is left of it for the length of
-    every epoch; for Keras 3 see `repairs.shorter_epoch`.
+    tf_keras counts the batches of that epoch from `done`, or else it would take what is left of it for the length of
+    every epoch; for Keras 3 see `repairs.resumed_epoch`.
     """
-    if keras == "2":
-        model._training_state = None if epoch is None else _Start(epoch, batch)
+    if context.keras == "2":
+        model._training_state = None if epoch is None else _Start(context, epoch, done)
     else:
         model._initial_epoch = epoch
-        repairs.shorter_epoch(batch > 0)
+        repairs.resumed_epoch(context.batches_left(epoch) if done and epoch is not None else None)
 
 
 def optimizer_of(model: Any) -> Any:
@@ -88,15 +93,17 @@ def epoch_saving(base: Any) -> Any:
             position = self.checkpointer.restore(self.context.expected_checkpoint)
             if position is not None:
                 self.resume(position)
+            elif self.context.keras == "2":
+                start_at(model, 0, self.context)
 
         def resume(self, position: Position) -> None:
             epoch = self.context.resume(position)
             done = self.context.batches_done(epoch)
             self.context.note(
                 f"restored checkpoint {position.step}: goes on with epoch {epoch + 1}"
-                + (f", after {done} of its batches" if done else "")
+                + (f", after {done} of its batches" if done > 0 else "")
             )
-            start_at(self.model, epoch, self.context.keras, done)
+            start_at(self.model, epoch, self.context, done)
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.context.epoch = epoch
@@ -109,12 +116,12 @@ def epoch_saving(base: Any) -> Any:
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             self.save(epoch + 1)
-            if self.context.keras == "3":
-                repairs.shorter_epoch(False)
+            # tf_keras makes the next iterator, which begins to read, before it calls on_epoch_begin.
+            self.context.epoch = epoch + 1
 
         def on_train_end(self, logs: Any = None) -> None:
             self.context.epoch = None
-            start_at(self.model, None, self.context.keras)
+            start_at(self.model, None, self.context)
 
         def save(self, epoch: int, batch: int = 0) -> None:
             assert self.checkpointer is not None

@@ -182,6 +182,11 @@ def resource_text(amounts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {amount_text(name, amount)}" for name, amount in amounts.items() if amount) or "nothing"
 
 
+def asked_text(name: str, amount: float) -> str:
+    """One amount, as Ray counts it, as a person reads it."""
+    return amount_text(name, round(amount * GRAINS))
+
+
 def amount_text(name: str, amount: int) -> str:
     """One amount, given in grains, as a person reads it."""
     return format_size(amount / GRAINS) if name == "memory" else f"{amount / GRAINS:g}"

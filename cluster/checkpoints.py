@@ -47,7 +47,7 @@ class Checkpointer:
         keep: checkpoints kept, the newest first.
         saved: is told each position that is safely stored.
         io_device: TensorFlow device that touches the files, or None for each variable's own.
-        data: where the datasets stand, for positions within an epoch.
+        data: where the datasets stand, for positions after so many batches of an epoch.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Checkpointer:
         keep: int,
         saved: Callable[[Position], None],
         io_device: str | None = None,
-        data: Callable[[], Mapping[str, Any]] = dict,
+        data: Callable[[int], Mapping[str, Any]] = lambda batch: {},
     ) -> None:
         import tensorflow as tf
 
@@ -107,8 +107,8 @@ class Checkpointer:
             self._manager.save(checkpoint_number=position.step, options=self._options)
             if not self._leader:
                 return
-            if position.batch and not position.data:
-                position = replace(position, data=self._data())
+            if not position.data:
+                position = replace(position, data=self._data(position.batch))
             write_position(self._directory, position)
         forget_deleted(self._directory)
         if self._remote is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cluster import cli_data
 from cluster.errors import PreflightError, SpecError, TfClusterError
 from cluster.locations import join, shown
 
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_data.app, name="data")
 
 SpecFile = Annotated[Path, typer.Argument(help="the job's spec, YAML or JSON", metavar="JOB.YAML")]
 RunName = Annotated[str, typer.Argument(help="a run directory, the start of its name, 'latest', or a Ray job's id")]
@@ -45,7 +47,7 @@ def main() -> None:
     try:
         app()
     except TfClusterError as error:
-        typer.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+        typer.echo(typer.style(f"error: {error}", fg="red") if _colours() else f"error: {error}", err=True)
         if error.run_dir:
             typer.echo(f"run directory: {shown(error.run_dir)}\nnext: tfcluster logs {shown(error.run_dir)}", err=True)
         raise SystemExit(error.exit_code) from None
@@ -55,6 +57,10 @@ def main() -> None:
     except BrokenPipeError:  # `tfcluster logs RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(1) from None
+
+
+def _colours() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @app.command()
@@ -88,13 +94,14 @@ def run(
         _show_result(result)
 
 
-def _print_json(document: object) -> None:
+def _print_json(document: object, indent: int | None = None) -> None:
     from cluster.events import to_json
 
-    typer.echo(to_json(document))
+    typer.echo(to_json(document, indent))
 
 
 def _show_result(result: Result) -> None:
+    from cluster.events import to_json
     from cluster.units import format_duration
 
     restarts = f" · {result.attempts} attempts" if result.attempts > 1 else ""
@@ -102,7 +109,7 @@ def _show_result(result: Result) -> None:
     if result.metrics:
         rows.append(("metrics", metrics_text(result.metrics)))
     if isinstance(result.value, dict):
-        rows.append(("returned", json.dumps(result.value)))
+        rows.append(("returned", to_json(result.value)))
     rows.append(("run directory", shown(result.run_dir)))
     for name in ("checkpoints", "tensorboard", "export", "logs"):
         folder = Path(result.run_dir, name)
@@ -144,7 +151,7 @@ def plan(
         nodes, facts = [local_node()], gather(job, spec.resolve().parent, prepared=False)
     made = make_plan(job, nodes, facts)
     if as_json:
-        typer.echo(json.dumps(made.to_document(), indent=2))
+        _print_json(made.to_document(), indent=2)
     else:
         _show_plan(made, spec)
     if made.errors:
@@ -152,9 +159,11 @@ def plan(
 
 
 def _show_plan(made: Plan, spec: Path) -> None:
+    from cluster.capacity import asked_text
+
     rows = []
     for task in made.tasks:
-        bundle = " ".join(f"{name} {amount:g}" for name, amount in task.bundle.items() if amount)
+        bundle = " ".join(f"{name} {asked_text(name, amount)}" for name, amount in task.bundle.items() if amount)
         rows.append((str(task.task), f"{bundle} on {task.node or 'no node'}"))
         rows.append(("  TF_CONFIG", json.dumps(task.tf_config) if task.tf_config else "none: it trains alone"))
     _print_rows(rows)
@@ -242,13 +251,14 @@ def _run_document(run: Run) -> dict[str, Any]:
 
 
 def _show_run(run: Run) -> None:
-    rows = [("run", run.uri), ("status", run.status), ("attempt", str(run.attempt)), ("step", str(run.step))]
+    uri = shown(run.uri)
+    rows = [("run", uri), ("status", run.status), ("attempt", str(run.attempt)), ("step", str(run.step))]
     if run.metrics:
         rows.append(("metrics", metrics_text(run.metrics)))
     rows.append(("tasks", " · ".join(f"{name} {state}" for name, state in run.tasks.items())))
     if run.result.get("error"):
         rows.append(("error", str(run.result["error"]).strip()))
-    _print_rows([*rows, ("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {run.uri}")])
+    _print_rows([*rows, ("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {uri}")])
 
 
 @app.command()
@@ -302,8 +312,8 @@ def stop(run: RunName = "latest", address: Address = None, storage: Storage = ".
     from cluster.runs import stop as stop_run
 
     found = read_run(find_run(run, storage))
-    typer.echo(f"{found.uri}: {'stopped' if stop_run(found) else f'not running ({found.status})'}")
-    typer.echo(f"next: tfcluster status {found.uri}")
+    typer.echo(f"{shown(found.uri)}: {'stopped' if stop_run(found) else f'not running ({found.status})'}")
+    typer.echo(f"next: tfcluster status {shown(found.uri)}")
 
 
 @app.callback(invoke_without_command=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import html
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
@@ -21,6 +24,8 @@ from cluster.units import format_duration
 
 #: Seconds between two progress lines where there is no terminal.
 LINE_SECONDS = 5.0
+#: Seconds between two looks of a notebook's bar.
+DRAW_SECONDS = 0.5
 #: Colours of roles in front of their log lines.
 ROLE_STYLE = {"chief": "cyan", "worker": "green", "ps": "magenta", "evaluator": "yellow"}
 
@@ -68,6 +73,12 @@ def _first(nodes: dict[str, str], count: int = 6) -> list[tuple[str, str]]:
 
 def _metrics(metrics: dict[str, float]) -> str:
     return "".join(f" · {name} {value:.4g}" for name, value in metrics.items())
+
+
+def total_steps(event: Event) -> int | None:
+    """Steps of the whole training, as far as a `step` event tells."""
+    data = event.data
+    return int(data["steps"]) * int(data["epochs"]) if data.get("steps") and data.get("epochs") else None
 
 
 @dataclass
@@ -145,8 +156,64 @@ def progress_text(event: Event, rate: float) -> str:
     return f"{epoch}step {data['step']}{_metrics(data.get('metrics', {}))}{speed}"
 
 
+class NotebookConsole(PlainConsole):
+    """Lines as `PlainConsole`, and one output of the cell that is a progress bar, drawn anew as training goes on.
+
+    rich would draw its bar with ipywidgets, which a kernel need not have, and each log line as an output of its own.
+
+    Args:
+        stream: where lines go.
+        display: shows a bar and returns a handle, whose `update` shows another in its place.
+        logs: whether to show what tasks write.
+    """
+
+    def __init__(self, stream: TextIO, display: Callable[[Bar], Any], *, logs: bool = True) -> None:
+        super().__init__(stream, logs=logs)
+        self._display = display
+        self._handle: Any = None
+        self._last: Event | None = None
+
+    def event(self, event: Event) -> None:
+        """Write the event's sentence, and draw the bar where it ended."""
+        super().event(event)
+        if event.kind in ("run_ended", "interrupted", "restarting") and self._last is not None:
+            self._draw(self._last)
+            self._last = None
+
+    def _progress(self, event: Event) -> None:
+        self._last = event
+        now = time.monotonic()
+        if now - self._shown >= DRAW_SECONDS or event.data.get("epoch_done"):
+            self._shown = now
+            self._rate.update(int(event.data["step"]), now)
+            self._draw(event)
+
+    def _draw(self, event: Event) -> None:
+        bar = Bar(progress_text(event, self._rate.value), int(event.data["step"]), total_steps(event))
+        if self._handle is None:
+            self._handle = self._display(bar)
+        else:
+            self._handle.update(bar)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A progress bar as notebooks show it: `step` of `total` steps, where the total is known."""
+
+    text: str
+    step: int
+    total: int | None
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        bar = f'<progress value="{self.step}" max="{self.total}"></progress> ' if self.total else ""
+        return f"<code>{bar}{html.escape(self.text)}</code>"
+
+
 class LiveConsole:
-    """A progress bar that stays below the log lines; also in notebooks, which rich draws in a cell."""
+    """A progress bar that stays below the log lines."""
 
     def __init__(self, console: RichConsole, *, logs: bool = True) -> None:
         self._console, self._logs = console, logs
@@ -192,7 +259,7 @@ class LiveConsole:
         data = event.data
         self._rate.update(int(data["step"]), time.monotonic())
         text = progress_text(event, self._rate.value)
-        total = data["steps"] * data["epochs"] if data.get("steps") and data.get("epochs") else None
+        total = total_steps(event)
         if self._row is not None:
             self._bar.update(self._row, description=text, completed=data["step"], total=total)
             return
@@ -211,7 +278,12 @@ class LiveConsole:
 def make_console(*, logs: bool = True) -> PlainConsole | LiveConsole:
     """Live where a person watches a terminal or notebook, plain lines elsewhere; rich decides which it is."""
     rich = RichConsole()
-    return LiveConsole(rich, logs=logs) if rich.is_terminal or rich.is_jupyter else PlainConsole(sys.stdout, logs=logs)
+    if rich.is_jupyter:
+        from IPython.display import display
+
+        return NotebookConsole(sys.stdout, partial(display, display_id=True), logs=logs)
+    live = rich.is_terminal and not rich.is_dumb_terminal  # on which rich would draw no bar at all
+    return LiveConsole(rich, logs=logs) if live else PlainConsole(sys.stdout, logs=logs)
 
 
 class SilentConsole:

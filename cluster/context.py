@@ -239,17 +239,23 @@ class TaskContext:
         return array_dataset(data, reader, resumes=self.expected_checkpoint is not None)
 
     def _resume_one(self, standing: Standing, position: Position, name: str) -> int:
-        if not position.batch or name not in position.data:
-            return position.epoch
-        return standing.resume(position.epoch, position.batch, position.data[name], name)
+        """The epoch of the position, which is that of the first iteration, also where nothing is left of it."""
+        if name in position.data:
+            standing.resume(position.epoch, position.batch, position.data[name], name)
+        return position.epoch
 
     def resume(self, position: Position) -> int:
         """Have the datasets that were made so far go on at `position`; the epoch that training goes on in."""
-        return self._standings.resume(position.epoch, position.batch, position.data)
+        self.epoch = self._standings.resume(position.epoch, position.batch, position.data)
+        return self.epoch
 
     def batches_done(self, epoch: int) -> int:
         """By how many batches a resumed `epoch` is shorter than a whole one."""
         return self._standings.batches_done(epoch)
+
+    def batches_left(self, epoch: int) -> int:
+        """How many batches of `epoch` this task has before it."""
+        return self._standings.batches_left(epoch)
 
     def _per_replica(self, batch: int, seen: str) -> int:
         """Rows of one replica in one step, for a global batch."""
@@ -320,7 +326,7 @@ class TaskContext:
             keep=self.spec.checkpoint.keep,
             saved=self._saved,
             io_device="/job:chief/task:0/device:CPU:0" if self.coordinator is not None else None,
-            data=self._standings.to_dict,
+            data=lambda batch: self._standings.to_dict(batch, self.epoch),
         )
 
     def _saved(self, position: Position) -> None:

@@ -47,7 +47,9 @@ class Standing:
         rows: of the whole dataset.
         sharding: how this attempt shares them out.
         order: what the order of rows depends on besides the epoch; a position is worth nothing under another.
-        line: the rows that were before all tasks when the latest iteration began.
+        line: the rows that were before all tasks when the latest iteration of training began.
+        resumed: the epoch that was resumed, and what is left of it.
+        ahead: whether that is a later epoch than the one that the latest iteration is of, and which is over therefore.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Standing:
     order: Mapping[str, Any]
     line: Line = ()
     resumed: tuple[int, Line] | None = None
+    ahead: bool = False
 
     @property
     def batches(self) -> int:
@@ -62,10 +65,16 @@ class Standing:
         return shards.batch_count(self.rows, self.sharding)
 
     def begin(self, epoch: int, *, resumes: bool) -> tuple[int, Line | None]:
-        """Start an iteration of `epoch`; `resumes` says whether it may go on within it."""
-        line = self.resumed[1] if resumes and self.resumed and self.resumed[0] == epoch else None
-        self.line = shards.whole(epoch, self.rows) if line is None else line
-        return epoch, line
+        """Start an iteration of `epoch`; `resumes` says whether it may go on within it, as training does.
+
+        Of an epoch before the one that is resumed nothing is left.
+        """
+        if not resumes:
+            return epoch, None
+        at, rest = self.resumed or (-1, ())
+        self.ahead = epoch < at
+        self.line = rest if epoch <= at else shards.whole(epoch, self.rows)
+        return epoch, () if self.ahead else self.line if epoch == at else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a position."""
@@ -109,8 +118,10 @@ class Standing:
 
     def left_in(self, epoch: int) -> int:
         """Batches of `epoch` that each task has before it."""
-        if self.resumed is None or self.resumed[0] != epoch:
+        if self.resumed is None or self.resumed[0] < epoch:
             return self.batches
+        if self.resumed[0] > epoch:
+            return 0
         return shards.batch_count(shards.rows_in(self.resumed[1]), self.sharding)
 
 
@@ -128,18 +139,27 @@ class Standings:
             self.by_name[name] = Standing(reader.rows, plan.sharding, order)
         return self.by_name[name]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a position."""
-        return {name: standing.to_dict() for name, standing in self.by_name.items()}
+    def to_dict(self, batch: int, epoch: int | None = None) -> dict[str, Any]:
+        """Plain values for a position after `batch` batches of `epoch`, where that is known, which is trained on."""
+        return {
+            name: standing.to_dict()
+            for name, standing in self.by_name.items()
+            if standing.line and epoch in (None, standing.line[-1].epoch) and (batch or standing.ahead)
+        }
 
     def resume(self, epoch: int, batch: int, data: Mapping[str, Any]) -> int:
         """Go on in every dataset that a position tells of; the epoch that the training goes on in."""
-        known = [name for name in self.by_name if name in data] if batch else []
+        known = [name for name in self.by_name if name in data]
         return max([self.by_name[name].resume(epoch, batch, data[name], name) for name in known], default=epoch)
 
     def batches_done(self, epoch: int) -> int:
-        """By how many batches `epoch` is shorter than others, because it was resumed."""
-        return max((standing.batches - standing.left_in(epoch) for standing in self.by_name.values()), default=0)
+        """By how many batches `epoch` is shorter than others, because it was resumed; longer, where less than 0."""
+        resumed = [standing for standing in self.by_name.values() if standing.resumed is not None]
+        return max((standing.batches - standing.left_in(epoch) for standing in resumed), default=0)
+
+    def batches_left(self, epoch: int) -> int:
+        """Batches of `epoch` that each task has before it, in a dataset that was resumed."""
+        return min((s.left_in(epoch) for s in self.by_name.values() if s.resumed is not None), default=0)
 
 
 class Starts:

@@ -17,9 +17,11 @@ TfClusterError                  1
 
 from __future__ import annotations
 
+from cluster.locations import shown
+
 
 class TfClusterError(Exception):
-    """What happened, the value seen, and what to do; survives pickling.
+    """What happened, the value seen, and what to do; survives pickling, and holds no password of a URI.
 
     Args:
         happened: one clause, without a full stop.
@@ -32,10 +34,10 @@ class TfClusterError(Exception):
     run_dir = ""
 
     def __init__(self, happened: str, seen: object = "", todo: str = "") -> None:
-        self.happened = happened
-        self.seen = "" if seen is None else str(seen)
-        self.todo = todo
-        super().__init__(happened, self.seen, todo)
+        self.happened = shown(happened)
+        self.seen = "" if seen is None else shown(str(seen))
+        self.todo = shown(todo)
+        super().__init__(self.happened, self.seen, self.todo)
 
     def __str__(self) -> str:
         return " · ".join(part for part in (self.happened, self.seen, self.todo) if part)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from cluster.locations import shown
 from cluster.spec import RoleName
 from cluster.tasks import Task
 
@@ -75,17 +76,19 @@ class Event:
 
 
 def to_json(document: object, indent: int | None = None) -> str:
-    """`document` as JSON that every reader takes; a loss may be NaN, for which JSON has no number.
+    """`document` as JSON that every reader takes, and anybody: without the passwords of its URIs.
 
-    Such a number is written as text, `"NaN"`, `"Infinity"` or `"-Infinity"`, which `float` reads. What JSON cannot
-    hold at all is written as text too.
+    A loss may be NaN, for which JSON has no number; it is written as text, `"NaN"`, `"Infinity"` or `"-Infinity"`,
+    which `float` reads. What JSON cannot hold at all is written as text too.
     """
-    return json.dumps(_finite(document), indent=indent, default=str, allow_nan=False)
+    return json.dumps(_plain(document), indent=indent, default=str, allow_nan=False)
 
 
-def _finite(value: object) -> object:
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return shown(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {name: _finite(part) for name, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

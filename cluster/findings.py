@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from cluster.locations import shown
+
 Level = Literal["error", "warning", "note"]
 #: The worst first.
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -13,12 +15,16 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing the preflight has to say, in the words of `cluster.errors`."""
+    """One thing the preflight has to say, in the words of `cluster.errors`; it holds no password of a URI."""
 
     level: Level
     happened: str
     seen: str = ""
     todo: str = ""
+
+    def __post_init__(self) -> None:
+        for part in ("happened", "seen", "todo"):
+            object.__setattr__(self, part, shown(getattr(self, part)))
 
     def __str__(self) -> str:
         return " · ".join(part for part in (self.happened, self.seen, self.todo) if part)

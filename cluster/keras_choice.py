@@ -53,12 +53,12 @@ def versions_fit(tensorflow: str, tf_keras: str | None, tensorflow_io: str | Non
         problems.append(
             f"tf-keras {tf_keras} does not go with TensorFlow {tensorflow}; install tf-keras=={_minor(tensorflow)}.*"
         )
-    if spec.tensorflow_io and tensorflow_io is None:
-        problems.append("tensorflow_io: true needs tensorflow-io; install 'ray-tfcluster[tensorflow-io]'")
     if spec.tensorflow_io and _minor(tensorflow) not in TENSORFLOW_IO_FITS:
         problems.append(
             f"tensorflow-io loads only with TensorFlow {' and '.join(TENSORFLOW_IO_FITS)}, not with {tensorflow}"
         )
+    elif spec.tensorflow_io and tensorflow_io is None:
+        problems.append("tensorflow_io: true needs tensorflow-io; install 'ray-tfcluster[tensorflow-io]'")
     return problems
 
 

@@ -100,9 +100,9 @@ def run(
     watcher = observer if observer is not None else _default_observer()
     with contextlib.ExitStack() as stack:
         prepare(job, where)
-        warming = _warm_up(job, where) if wants_embedded() else None
+        warming = _warm_up(job, where) if wants_embedded(job) else None
         connection = stack.enter_context(connect(job, where))
-        stack.enter_context(_terminable())  # after Ray, which installs a handler of its own
+        signals = stack.enter_context(_terminable())  # after Ray, which installs a handler of its own
         if warming is not None:
             warming.join()
         plan = make_plan(job, connection.nodes, gather(job, Path(where)))
@@ -111,7 +111,7 @@ def run(
         recorder.begin()
         watcher.plan(plan)
         attempts = Attempts(plan, recorder, watcher.event, watcher.log, connection, where, payload_code(spec))
-        error = attempts.run(_about(connection, recorder))
+        error = attempts.run(_about(connection, recorder), signals)
         result = _result(attempts, error, time.time() - started)
         try:
             recorder.result(vars(result))
@@ -136,18 +136,20 @@ def _default_observer() -> Observer:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does."""
+def _terminable() -> Iterator[list[str]]:
+    """SIGTERM ends a run as Ctrl-C does; in the list are the signals that came, for Ray raises Ctrl-C anew."""
+    came: list[str] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
 
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
+        came.append(signal.Signals(number).name)
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -337,11 +337,12 @@ def error_of(state: State) -> TfClusterError:
     own = user_failures(state)
     if own:
         first, tasks = group_failures(own)[0]
-        return UserCodeError(
-            f"{_names(tasks)} failed: {first.data.get('type')}: {first.data.get('message')}",
-            _traceback(first),
-            "mend the code and run again",
-        )
+        what = f"{first.data.get('type')}: {first.data.get('message')}"
+        traceback = str(first.data.get("traceback", "")).strip()
+        if traceback == what:  # an error of ours, which says itself what to do
+            return UserCodeError(f"{_names(tasks)} failed: {what}")
+        seen = f"\n{traceback}\n" if traceback else ""
+        return UserCodeError(f"{_names(tasks)} failed: {what}", seen, "mend the code and run again")
     if state.failures[0].kind == "hang":
         return HangError(
             "no step was made in time",
@@ -375,8 +376,3 @@ def _reason(failure: Event) -> str:
 def _names(tasks: list[Task]) -> str:
     names = [str(task) for task in tasks]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _traceback(failure: Event) -> str:
-    text = str(failure.data.get("traceback", "")).rstrip()
-    return f"\n{text}\n" if text else ""

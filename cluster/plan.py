@@ -16,7 +16,7 @@ from cluster.findings import Finding as Finding
 from cluster.keras_choice import KerasChoice
 from cluster.placement import GRAINS, Group, grains, place
 from cluster.placement import Node as Node
-from cluster.spec import ROLE_ORDER, JobSpec, RoleName
+from cluster.spec import ROLE_ORDER, JobSpec, RoleName, shown_document
 from cluster.tasks import Task, tasks_of
 from cluster.tf_config import TfConfig, make_tf_configs
 
@@ -88,9 +88,9 @@ class Plan:
             raise PreflightError(f"the job cannot run here: {len(self.errors)} problems", "", problems)
 
     def to_document(self) -> dict[str, Any]:
-        """The plan as plain JSON values."""
+        """The plan as plain JSON values, without secrets."""
         return {
-            "spec": self.spec.to_document(),
+            "spec": shown_document(self.spec),
             "ok": not self.errors,
             "findings": [asdict(finding) for finding in self.findings],
             "keras": self.keras._asdict(),

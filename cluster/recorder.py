@@ -11,6 +11,7 @@ import yaml
 
 from cluster.events import Event, to_json
 from cluster.plan import Plan
+from cluster.spec import shown_document
 from cluster.storage import RunDirectory
 from cluster.tasks import Task
 
@@ -64,5 +65,5 @@ class Recorder:
 
 
 def spec_text(plan: Plan) -> str:
-    """The spec as YAML, as the user set it."""
-    return yaml.safe_dump(plan.spec.to_document(), sort_keys=False)
+    """The spec as YAML, as the user set it but for secrets."""
+    return yaml.safe_dump(shown_document(plan.spec), sort_keys=False)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -98,11 +96,12 @@ def repair_keras() -> None:
     Keras averages each step's logs by `strategy.reduce("MEAN", scalar, axis=0)`, where a scalar has no axis 0; it reads
     a batch and averages that by `strategy.reduce("MEAN", batch)`, only to learn shapes; with `steps_per_execution` it
     meets an error of TensorFlow's; and it takes the length of the first epoch, which may be a resumed one, for that of
-    all. Each is repaired where it is: so it does not matter who makes the strategy or how it
-    is imported, and `strategy.reduce` stays TensorFlow's own. Does nothing under tf-keras, which needs no repair, or
-    when Keras computes on another backend.
+    all. Each is repaired where it is: so it does not matter who makes the strategy or how it is imported, and
+    `strategy.reduce` stays TensorFlow's own. Under tf-keras only the length of epochs needs a repair. Does nothing when
+    Keras computes on another backend.
     """
     if os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):
+        _ask_the_dataset_for_its_length()
         return
     import keras
 
@@ -116,34 +115,58 @@ def repair_keras() -> None:
     build = trainer.TensorFlowTrainer._maybe_symbolic_build
     trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_shapes(build)
     epochs = trainer.TFEpochIterator
-    epochs.catch_stop_iteration = _length_of_whole_epochs(epochs.catch_stop_iteration)
+    epochs._enumerate_iterator = _length_of_each_epoch(epochs._enumerate_iterator)
     _let_collectives_nest()
 
 
-#: Whether the epoch that Keras 3 is in was resumed, and so has fewer batches than others.
-_shorter = [False]
+#: Batches of the epoch that `fit` begins next, where it is a resumed one, and has fewer (or a few more) than others.
+_resumed: list[int] = []
 
 
-def shorter_epoch(now: bool) -> None:
-    """Say that the epoch that Keras 3 begins now has fewer batches than others, or that it is over."""
-    _shorter[0] = now
+def resumed_epoch(batches: int | None) -> None:
+    """Say that the epoch that Keras 3 begins next has so many batches, of each worker; None: as many as others."""
+    _resumed[:] = [] if batches is None else [batches]
 
 
-def _length_of_whole_epochs(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Keras's `catch_stop_iteration`, which does not take a resumed epoch's number of batches for that of all."""
+def _length_of_each_epoch(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras's `_enumerate_iterator`, which gives a resumed epoch its own number of batches.
 
-    @contextlib.contextmanager
-    def catch_stop_iteration(iterator: Any) -> Iterator[None]:
-        known = iterator._num_batches
-        with warnings.catch_warnings():
-            if _shorter[0]:
-                warnings.filterwarnings("ignore", "Your input ran out of data")
-            with original(iterator):
-                yield
-        if _shorter[0]:
-            iterator._num_batches = known
+    Keras would take it for that of all epochs, and where it knows none it makes a step too many: the optimizer counts
+    it, although there is no batch for it.
+    """
 
-    return catch_stop_iteration
+    def _enumerate_iterator(iterator: Any) -> Iterator[Any]:
+        if iterator.steps_per_epoch is not None or not _resumed:
+            yield from original(iterator)
+            return
+        known, iterator._num_batches = iterator._num_batches, _resumed.pop()
+        yield from original(iterator)
+        iterator._num_batches = known
+
+    return _enumerate_iterator
+
+
+def _ask_the_dataset_for_its_length() -> None:
+    """Have tf_keras take the length that a dataset tells, as Keras 3 does, where its graph tells none; idempotent.
+
+    Without a length it makes a step too many in its first epoch, which the optimizer counts.
+    """
+    import tensorflow as tf
+    from tf_keras.src.engine.data_adapter import DataHandler
+
+    original = DataHandler._infer_steps
+    if hasattr(original, "asks"):
+        return
+
+    def _infer_steps(handler: Any, steps: int | None, dataset: Any) -> int | None:
+        found: int | None = original(handler, steps, dataset)
+        if found is not None or steps is not None or not isinstance(dataset, tf.data.Dataset):
+            return found
+        told = int(dataset.cardinality())
+        return told if told > 0 else None
+
+    _infer_steps.asks = True  # type: ignore[attr-defined]
+    DataHandler._infer_steps = _infer_steps
 
 
 def _build_from_shapes(original: Callable[..., None]) -> Callable[..., None]:

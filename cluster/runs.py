@@ -123,6 +123,7 @@ def summarise(uri: str, events: list[Event], result: dict[str, Any]) -> Run:
     tasks: dict[str, str] = {}
     metrics: dict[str, float] = {}
     attempt = step = 0
+    ended = ""
     for event in events:
         if event.kind == "run_started":
             about = dict(event.data)
@@ -133,7 +134,9 @@ def summarise(uri: str, events: list[Event], result: dict[str, Any]) -> Run:
         if event.kind in ("step", "evaluated"):
             metrics.update({name: float(value) for name, value in event.data.get("metrics", {}).items()})
             step = max(step, int(event.data["step"]))
-    status = str(result.get("status") or ("running" if launcher_alive(about) else "lost"))
+        if event.kind == "run_ended":
+            ended = str(event.data["status"])
+    status = str(result.get("status") or ended or ("running" if launcher_alive(about) else "lost"))
     return Run(uri, status, attempt, step, tasks, metrics, about, result, events[-1] if events else None)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.capacity import asked_text
 from cluster.errors import PlacementError, StartupError
 from cluster.plan import Plan
 from cluster.preflight import nodes_from_ray
@@ -109,7 +110,11 @@ def _needed_and_available(plan: Plan) -> str:
             needed[name] = needed.get(name, 0.0) + amount
     free = {name: sum(node.available.get(name, 0.0) for node in nodes) for name in needed}
     total = {name: sum(node.total.get(name, 0.0) for node in nodes) for name in needed}
-    numbers = [f"{n} needed {needed[n]:g}, available {free[n]:g} of {total[n]:g}" for n in needed if needed[n]]
+    numbers = [
+        f"{n} needed {asked_text(n, needed[n])}, available {asked_text(n, free[n])} of {asked_text(n, total[n])}"
+        for n in needed
+        if needed[n]
+    ]
     return "; ".join(numbers) + f" ({len(plan.tasks)} bundles, {plan.spec.placement}, {len(nodes)} nodes)"
 
 

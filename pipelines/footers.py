@@ -62,9 +62,7 @@ def read_footers(
     """
     store = cache / _name(files) if cache is not None and len(files) >= _WORTH_KEEPING else None
     kept, schemas = _load(store)
-    known = {
-        file.path: Footer(*kept[file.path][2:]) for file in files if file.path in kept and _same(kept[file.path], file)
-    }
+    known = {file.path: Footer(*kept[file.path][2:]) for file in files if _same(kept.get(file.path), file, schemas)}
     new = [file for file in files if file.path not in known]
     if new:
         known.update(_read(filesystem, new, schemas, on_error))
@@ -126,9 +124,10 @@ def _name(files: Sequence[File]) -> str:
     return hashlib.blake2b(names.encode(), digest_size=16).hexdigest() + ".json"
 
 
-def _same(kept: list[Any], file: File) -> bool:
-    """Whether what was kept is still so; a file system that tells no times is not trusted."""
-    return file.changed > 0 and kept[0] == file.size and kept[1] == file.changed
+def _same(kept: Any, file: File, schemas: dict[str, pa.Schema]) -> bool:
+    """Whether what was kept is whole and still so; a file system that tells no times is not trusted."""
+    whole = isinstance(kept, list) and len(kept) == 5 and kept[4] in schemas
+    return whole and file.changed > 0 and kept[0] == file.size and kept[1] == file.changed
 
 
 def _load(store: Path | None) -> tuple[dict[str, list[Any]], dict[str, pa.Schema]]:
@@ -138,10 +137,10 @@ def _load(store: Path | None) -> tuple[dict[str, list[Any]], dict[str, pa.Schema
     """
     if store is None:
         return {}, {}
-    with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
         values = json.loads(store.read_bytes())
         if values["version"] == _VERSION:
-            return values["files"], {key: _schema(text) for key, text in values["schemas"].items()}
+            return {**values["files"]}, {key: _schema(text) for key, text in values["schemas"].items()}
     return {}, {}
 
 
@@ -160,6 +159,10 @@ def _save(store: Path | None, files: Sequence[File], footers: dict[str, Footer],
     }
     with suppress(OSError):
         store.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False) as file:
-            json.dump(values, file)
-        os.replace(file.name, store)
+        descriptor, part = tempfile.mkstemp(dir=store.parent)
+        try:
+            with open(descriptor, "w") as file:
+                json.dump(values, file)
+            os.replace(part, store)
+        except OSError:
+            os.unlink(part)

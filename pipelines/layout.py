@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import DataError
-from pipelines.schema import Fixed, Kind, Number, describe, flattened, kind_of
+from pipelines.schema import Fixed, Kind, Number, describe, flattened, kind_of, with_items
 
 #: What a mask's feature is called: the column's name and this.
 PRESENT = "_present"
@@ -22,10 +22,12 @@ Scalar = bool | int | float | str
 class Request:
     """Which columns are asked for, and in what form. Fields of structs are columns with dotted names.
 
+    Wherever a column is named, a struct's name stands for all its fields, but as a label.
+
     Attributes:
-        columns: feature columns; a struct's name stands for all its fields; None takes all but the label.
+        columns: feature columns; None takes all but the label.
         label: column that becomes the second element of `(features, label)`.
-        casts: Arrow type by column, such as `float32`; a value that does not fit is an error.
+        casts: Arrow type by column, such as `float32`, of a list's items; a value that does not fit is an error.
         fill: what stands for nulls, by column; in a list, for nulls among its items, while a null list becomes empty.
         masks: columns with a second feature, `<column>_present`, that is False where the column was null.
         pack: columns of one dtype that become one feature, a matrix `[rows, columns]`, by its name.
@@ -73,10 +75,14 @@ class Layout:
     Attributes:
         columns: each column that is read, with its type after casts; what `prepare.prepare` yields.
         features: the tensors of a batch in order, the label last where there is one.
+        fill: what stands for nulls, by column.
+        masks: columns that are followed by one which tells where they are not null.
     """
 
     columns: Mapping[str, pa.DataType]
     features: tuple[Feature, ...]
+    fill: Mapping[str, Scalar] = field(default_factory=dict)
+    masks: tuple[str, ...] = ()
 
 
 def layout_of(schema: pa.Schema, request: Request, seen: str) -> Layout:
@@ -91,12 +97,18 @@ def layout_of(schema: pa.Schema, request: Request, seen: str) -> Layout:
         DataError: a column is missing or has a type that cannot be had, a cast or a pack that cannot be made.
     """
     known = {leaf.name: leaf.type for leaf in flattened(schema)}
-    _refuse_twins(schema, seen)
+    _refuse_twins([leaf.name for leaf in flattened(schema)], "column", seen)
     asked = [*_chosen(known, request, seen)]
-    for name in (*request.casts, *request.fill, *request.masks):
-        _resolve(known, name, seen)
-    columns = {name: _cast(known[name], request.casts.get(name), name, seen) for name in asked}
-    return Layout(columns, tuple(_features(columns, request, seen)))
+    casts, fill = (_by_leaf(known, values, seen) for values in (request.casts, request.fill))
+    masks = tuple(_by_leaf(known, dict.fromkeys(request.masks), seen))
+    pack = {name: tuple(_by_leaf(known, dict.fromkeys(names), seen)) for name, names in request.pack.items()}
+    columns = {name: _cast(known[name], casts.get(name), name, seen) for name in asked}
+    for name in masks:
+        if name not in columns:
+            raise DataError(f"masks names column {name}, which is not read", seen, f"add {name} to columns")
+    features = tuple(_features(columns, masks, pack, request.label, seen))
+    _refuse_twins([feature.name for feature in features], "feature", seen)
+    return Layout(columns, features, fill, masks)
 
 
 def _chosen(known: Mapping[str, pa.DataType], request: Request, seen: str) -> dict[str, None]:
@@ -109,7 +121,7 @@ def _chosen(known: Mapping[str, pa.DataType], request: Request, seen: str) -> di
     for name in packed:
         found.update(dict.fromkeys(_resolve(known, name, seen)))
     if request.label is not None:
-        (label,) = _only(_resolve(known, request.label, seen), request.label, seen)
+        (label,) = _only(_resolve(known, request.label, seen, " for the label"), request.label, seen)
         found.pop(label, None)
         found[label] = None
     return found
@@ -121,7 +133,7 @@ def _only(names: Sequence[str], name: str, seen: str) -> Sequence[str]:
     return names
 
 
-def _resolve(known: Mapping[str, pa.DataType], name: str, seen: str) -> list[str]:
+def _resolve(known: Mapping[str, pa.DataType], name: str, seen: str, purpose: str = "") -> list[str]:
     """The columns that a name stands for: itself, or the fields of a struct."""
     if name in known:
         return [name]
@@ -130,38 +142,49 @@ def _resolve(known: Mapping[str, pa.DataType], name: str, seen: str) -> list[str
         return fields
     near = difflib.get_close_matches(name, list(known), n=1)
     todo = f"did you mean {near[0]}?" if near else f"its columns are {', '.join([*known][:20])}"
-    raise DataError(f"there is no column {name}", seen, todo)
+    raise DataError(f"there is no column {name}{purpose}", seen, todo)
 
 
-def _refuse_twins(schema: pa.Schema, seen: str) -> None:
-    names = [leaf.name for leaf in flattened(schema)]
+def _by_leaf(known: Mapping[str, pa.DataType], values: Mapping[str, Any], seen: str) -> dict[str, Any]:
+    """What is said of columns, with the fields of structs in the place of structs."""
+    return {leaf: value for name, value in values.items() for leaf in _resolve(known, name, seen)}
+
+
+def _refuse_twins(names: list[str], what: str, seen: str) -> None:
     if len(set(names)) != len(names):
         twin = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"there is more than one column {twin}", seen, "give each column a name of its own")
+        raise DataError(f"there is more than one {what} {twin}", seen, f"give each {what} a name of its own")
 
 
 def _cast(arrow: pa.DataType, wanted: str | None, column: str, seen: str) -> pa.DataType:
+    """The type that a column is read as; a cast is of a list's items."""
     if wanted is None:
-        return arrow
+        return with_items(arrow)
     try:
-        return pa.type_for_alias(wanted)
+        return with_items(arrow, pa.type_for_alias(wanted))
     except ValueError:
         todo = "name an Arrow type, such as float32, int64 or string"
         raise DataError(f"column {column} cannot be cast to an unknown type", f"{seen}: {wanted}", todo) from None
 
 
-def _features(columns: Mapping[str, pa.DataType], request: Request, seen: str) -> Iterator[Feature]:
+def _features(
+    columns: Mapping[str, pa.DataType],
+    masks: tuple[str, ...],
+    pack: Mapping[str, tuple[str, ...]],
+    label: str | None,
+    seen: str,
+) -> Iterator[Feature]:
     kinds = {name: kind_of(arrow, name, seen) for name, arrow in columns.items()}
-    packed = {name for names in request.pack.values() for name in names}
+    packed = {name for names in pack.values() for name in names}
     for name, kind in kinds.items():
-        if name not in packed and name != request.label:
+        if name not in packed and name != label:
             yield Feature(name, kind, (name,))
-    for name, names in request.pack.items():
+    for name, names in pack.items():
         yield Feature(name, _packed(name, names, kinds, seen), names, packs=True)
-    for name in request.masks:
+    for name in masks:
         yield Feature(name + PRESENT, Number("bool"), (name + PRESENT,))
-    if request.label is not None:
-        yield Feature(request.label, kinds[request.label], (request.label,))
+    if label is not None:
+        yield Feature(label, kinds[label], (label,))
 
 
 def _packed(name: str, names: tuple[str, ...], kinds: Mapping[str, Kind], seen: str) -> Kind:

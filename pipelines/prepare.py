@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.errors import DataError
 from pipelines.files import first_line
-from pipelines.layout import PRESENT, Layout, Request
+from pipelines.layout import PRESENT, Layout
 
 
-def prepare(table: pa.Table, layout: Layout, request: Request, where: str) -> pa.Table:
-    """The layout's columns, and the masks that are asked for, in one chunk each and without nulls.
+def prepare(table: pa.Table, layout: Layout, where: str) -> pa.Table:
+    """The layout's columns and masks, in one chunk each and without nulls.
 
     Args:
         table: what a source has read of a unit.
-        layout: of the same request.
-        request: what is asked for.
+        layout: what to make of it.
         where: the unit, as errors name it.
 
     Raises:
@@ -26,9 +26,9 @@ def prepare(table: pa.Table, layout: Layout, request: Request, where: str) -> pa
     columns: dict[str, pa.ChunkedArray] = {}
     for name, arrow in layout.columns.items():
         column = table[name]
-        if name in request.masks:
+        if name in layout.masks:
             columns[name + PRESENT] = column.is_valid()
-        columns[name] = _filled(_cast(column, arrow, name, where), name, request, where)
+        columns[name] = _filled(_cast(column, arrow, name, where), name, layout, where)
     return pa.table({name: _one_chunk(column) for name, column in columns.items()})
 
 
@@ -49,13 +49,13 @@ def _cast(column: pa.ChunkedArray, arrow: pa.DataType, name: str, where: str) ->
         raise DataError(f"a value does not fit {arrow}", seen, f"{first_line(error)}; cast to a wider type") from None
 
 
-def _filled(column: pa.ChunkedArray, name: str, request: Request, where: str) -> pa.ChunkedArray:
+def _filled(column: pa.ChunkedArray, name: str, layout: Layout, where: str) -> pa.ChunkedArray:
     missing = _nulls(column)
     if not missing:
         return column
-    if name in request.fill:
-        return _with_fill(column, name, request.fill[name], where)
-    if name in request.masks:
+    if name in layout.fill:
+        return _with_fill(column, name, layout.fill[name], where)
+    if name in layout.masks:
         return _with_fill(column, name, _neutral(column.type), where)
     raise DataError(
         f"column {name} holds {missing} nulls, which a tensor cannot hold",
@@ -87,23 +87,38 @@ def _fill(column: pa.Array, value: object) -> pa.Array:
         return _fill(column.dictionary_decode(), value).dictionary_encode().cast(column.type)
     if pa.types.is_fixed_size_list(column.type):
         size = column.type.list_size
-        row = pa.scalar([value] * size, column.type)
-        filled = column.fill_null(row) if column.null_count else column
-        return pa.FixedSizeListArray.from_arrays(_fill(filled.flatten(), value), type=column.type)
+        items = column.values.slice(column.offset * size, len(column) * size)
+        if column.null_count:
+            valid = np.repeat(column.is_valid().to_numpy(zero_copy_only=False), size)
+            items = pc.if_else(pa.array(valid), items, pa.scalar(None, items.type))
+        return pa.FixedSizeListArray.from_arrays(_fill(items, value), type=column.type)
     if _is_list(column.type):
         lengths = pc.fill_null(pc.list_value_length(column), 0).cast(pa.int64())
         offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths)])
         wide = pa.types.is_large_list(column.type)
         build = pa.LargeListArray if wide else pa.ListArray
         return build.from_arrays(offsets if wide else offsets.cast(pa.int32()), _fill(column.flatten(), value))
-    scalar = pa.scalar(value)
-    return column.fill_null(scalar if scalar.type.equals(column.type) else scalar.cast(column.type))
+    if isinstance(column.type, pa.BaseExtensionType):
+        return column.type.wrap_array(_fill(column.storage, value))
+    return column.fill_null(_scalar(value, column.type))
+
+
+def _scalar(value: object, arrow: pa.DataType) -> pa.Scalar:
+    """A number may stand for a date or a time: as many of their units since 1970 or midnight."""
+    try:
+        return pa.scalar(value).cast(arrow)
+    except (pa.ArrowException, ValueError, TypeError):
+        if not isinstance(value, int):
+            raise
+        return pa.scalar(value, arrow)
 
 
 def _neutral(arrow: pa.DataType) -> object:
     """What stands for a null that is marked: zero, the empty string."""
     if pa.types.is_dictionary(arrow) or _is_list(arrow):
         return _neutral(arrow.value_type)
+    if isinstance(arrow, pa.BaseExtensionType):
+        return _neutral(arrow.storage_type)
     if any(test(arrow) for test in (pa.types.is_string, pa.types.is_large_string)):
         return ""
     if pa.types.is_fixed_size_binary(arrow):

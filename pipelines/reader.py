@@ -31,7 +31,8 @@ CHUNK_BYTES = 32 * 2**20
 #: taken of them, that is all that a reader holds in memory.
 AHEAD = 2
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
-#: The epoch of the iteration that begins now, and the rows that it has before it, over all shards; None for all rows.
+#: The epoch of the iteration that begins now, and the rows that it has before it, over all shards: None for all rows,
+#: an empty line for none.
 StartNow = Callable[[], tuple[int, Line | None]]
 #: Iterations that are remembered: the next one may begin while the last chunks of this one are read, and Keras begins
 #: some that it never reads.
@@ -64,7 +65,7 @@ class ReadPlan:
 
     def to_json(self) -> str:
         """The plan as text."""
-        return json.dumps({**asdict(self), "line": self.line, "request": self.request.to_dict()})
+        return json.dumps({**asdict(self), "line": self.line, "request": self.request.to_dict()}, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> ReadPlan:
@@ -135,6 +136,8 @@ class Reader:
             epoch, line = self.start_now()
             number, self._begun = self._begun, self._begun + 1
             line = shards.whole(epoch, self.rows) if line is None else line
+            if not line:
+                return np.zeros((0, 4), np.int64)
             sharding = self.plan.sharding
             mine = shards.share(line, sharding, self.plan.shard or 0)
             sizes = shards.batch_sizes(

@@ -46,7 +46,10 @@ _TEXT = (
     pa.types.is_binary,
     pa.types.is_large_binary,
     pa.types.is_fixed_size_binary,
+    pa.types.is_string_view,
+    pa.types.is_binary_view,
 )
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
 #: Types that count something from an epoch or midnight: the integer is kept, in the unit of the type.
 _COUNTED = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_time, pa.types.is_duration)
 
@@ -71,7 +74,7 @@ def kind_of(arrow: pa.DataType, column: str, seen: str) -> Kind:
         return kind_of(arrow.value_type, column, seen)
     if pa.types.is_fixed_size_list(arrow):
         return Fixed(kind_of(arrow.value_type, column, seen), arrow.list_size)
-    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
+    if any(test(arrow) for test in _LISTS):
         return Ragged(kind_of(arrow.value_type, column, seen))
     if isinstance(arrow, pa.BaseExtensionType):
         return kind_of(arrow.storage_type, column, seen)
@@ -85,6 +88,20 @@ def kind_of(arrow: pa.DataType, column: str, seen: str) -> Kind:
         return Number(np.dtype(arrow.to_pandas_dtype()).name)
     todo = "leave it out with columns, cast it with casts, or write it as int, float, bool, string or a list of these"
     raise DataError(f"column {column} has a type that TensorFlow has no counterpart for", f"{seen}, {arrow}", todo)
+
+
+def with_items(arrow: pa.DataType, items: pa.DataType | None = None) -> pa.DataType:
+    """A type without views, which reach TensorFlow as what they are views of; a list with other innermost items."""
+    if pa.types.is_fixed_size_list(arrow):
+        return pa.list_(with_items(arrow.value_type, items), arrow.list_size)
+    if any(test(arrow) for test in _LISTS):
+        wide = pa.types.is_large_list(arrow) or pa.types.is_large_list_view(arrow)
+        return (pa.large_list if wide else pa.list_)(with_items(arrow.value_type, items))
+    if items is not None:
+        return items
+    if pa.types.is_string_view(arrow):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(arrow) else arrow
 
 
 def leaves(field: pa.Field) -> Iterator[pa.Field]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,68 @@ def test_stop_ends_a_run_of_another_process(ray_address, tmp_path):
     process.stdout.close()
     assert process.wait(30) == 130
     assert "interrupted" in tfcluster("status", "latest", "--storage", tmp_path / "runs").stdout
+
+
+def test_a_run_whose_output_nobody_reads_any_more_ends_in_order(ray_address, tmp_path):
+    path = write(tmp_path, entrypoint=f"{JOBS}/train.py:writes", args={"lines": 100_000})
+    env = {**os.environ, "RAY_ADDRESS": ray_address, "PYTHONPATH": str(JOBS.parents[2])}
+    command = [sys.executable, "-m", "cluster", "run", str(path)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "job: strategy none" in process.stdout.readline()
+        process.stdout.close()
+        assert "nobody reads its output any more" in process.stderr.read()
+        assert process.wait(60) == 130
+    result = json.loads(next(tmp_path.glob("runs/*/result.json")).read_text())
+    assert result["status"] == "interrupted"
+
+
+def test_a_signal_to_the_whole_process_group_ends_a_run_in_order(tmp_path):
+    """As `timeout` and service managers send it; the embedded Ray must outlive it until the run has ended."""
+    path = write(tmp_path, entrypoint=f"{JOBS}/train.py:waits")
+    env = {**os.environ, "PYTHONPATH": str(JOBS.parents[2])}
+    env.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-m", "cluster", "run", str(path)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert any("step 1" in line for line in process.stdout)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.stdout.read()
+        assert process.wait(60) == 130
+    result = json.loads(next(tmp_path.glob("runs/*/result.json")).read_text())
+    assert "SIGTERM" in result["error"]
+
+
+SEVERAL_RUNS = """
+import json, os, sys
+import ray
+from cluster import run
+from cluster.console import SilentConsole
+
+class Watcher(SilentConsole):
+    def plan(self, plan):
+        self.findings = [str(finding) for finding in plan.findings if finding.level != "note"]
+
+def once(**more):
+    watcher = Watcher()
+    done = run({"entrypoint": sys.argv[1], "args": {"steps": 1}, "storage": sys.argv[2], **more}, observer=watcher)
+    address = ray.get_runtime_context().gcs_address
+    return {"ray": address, "value": done.value["steps"], "findings": watcher.findings}
+
+first, second = once(), once()
+agent_port = ray._private.worker._global_node.dashboard_agent_listen_port
+os.environ["COLOUR"] = "blue"  # which workers that have started already would not see
+third = once()
+print(json.dumps([first, second, third, agent_port]))
+"""
+
+
+def test_several_runs_of_one_process_share_a_ray_that_fits_them(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(JOBS.parents[2])}
+    env.pop("RAY_ADDRESS", None)
+    words = [sys.executable, "-c", SEVERAL_RUNS, f"{JOBS}/train.py:report", str(tmp_path / "runs")]
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second, third, agent_port = json.loads(done.stdout.splitlines()[-1])
+    assert second == first  # the same Ray, and nothing said of resources that the first run has just left
+    assert first["findings"] == []
+    assert third["ray"] != first["ray"]
+    assert agent_port != 52365  # which a Ray head on this machine needs to take jobs

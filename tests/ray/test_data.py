@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +85,91 @@ def test_a_batch_that_the_workers_cannot_share_is_refused(start, parquet):
     )
     assert job.failure().exit_code == 3
     assert job.events == []
+
+
+def diary(folder):
+    """By attempt, the lines that the tasks of `resume.py` wrote: what, epoch, step, ids."""
+    found: dict[int, list[list]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        attempt = int(path.stem.split("-")[0])
+        found.setdefault(attempt, []).extend(json.loads(line) for line in path.read_text().splitlines())
+    return found
+
+
+def started_at(lines, attempt):
+    """The step of the checkpoint that an attempt began with, the same on all its tasks."""
+    (step,) = {step for what, _, step, _ in lines[attempt] if what == "start"}
+    return step
+
+
+def survivors(lines):
+    """The lines of training that the last attempt's model has seen: up to where the attempt after it began."""
+    found = []
+    for attempt, written in lines.items():
+        end = started_at(lines, attempt + 1) if attempt + 1 in lines else math.inf
+        found += [line for line in written if line[0] == "train" and line[2] < end]
+    return found
+
+
+@pytest.mark.parametrize("keras", ["3", "2"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_fit_that_is_killed_within_an_epoch_goes_on_at_the_next_row(start, parquet, tmp_path, keras, shuffle):
+    folder = tmp_path / "diary"
+    folder.mkdir()
+    data = {"files": str(parquet), "batch": 64, "label": "y"}
+    job = start(
+        entrypoint="resume.py:fit",
+        args={"folder": str(folder)},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        keras=keras,
+        checkpoint={"every": 3},
+        failure={"max_restarts": 2, "backoff": "10ms"},
+        data={"train": {**data, "shuffle": shuffle}, "valid": {**data, "batch": 128}},
+    )
+    result = job.join()
+    assert result.attempts == 3
+    lines = diary(folder)
+    trained = survivors(lines)
+    steps = 16  # 501 rows in batches of 32
+    assert result.value["iterations"] == 3 * steps
+    assert sorted({step for _, _, step, _ in trained}) == list(range(3 * steps))
+    for epoch in range(3):
+        rows = Counter(row for _, number, _, ids in trained if number == epoch for row in ids)
+        assert rows == Counter(range(1001)), f"epoch {epoch}"
+        assert {step for _, number, step, _ in trained if number == epoch} == {*range(epoch * 16, epoch * 16 + 16)}
+    # Both kills were within an epoch, three batches after it began.
+    assert [started_at(lines, attempt) for attempt in (1, 2, 3)] == [0, 16 + 3, 32 + 3]
+    # Every evaluation that ended was on all rows of the other dataset, also those after a resumed epoch.
+    tests: dict[tuple[int, int], Counter] = {}
+    for attempt, written in lines.items():
+        for what, epoch, _, ids in written:
+            if what == "test":
+                tests.setdefault((attempt, epoch), Counter()).update(ids)
+    assert {epoch for _, epoch in tests} == {0, 1, 2}
+    assert all(rows == Counter(range(1001)) for rows in tests.values())
+
+
+@pytest.mark.parametrize("every", [3, 8])
+def test_a_loop_that_is_killed_within_an_epoch_goes_on_at_the_next_row(start, parquet, tmp_path, every):
+    """With `every` 8, one of the checkpoints is the end of an epoch, of which then nothing is left."""
+    folder = tmp_path / "diary"
+    folder.mkdir()
+    job = start(
+        entrypoint="resume.py:loop",
+        args={"folder": str(folder), "every": every},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        failure={"max_restarts": 2, "backoff": "10ms"},
+        data={"train": {"files": str(parquet), "batch": 64, "label": "y", "shuffle": True}},
+    )
+    result = job.join()
+    assert result.attempts == 3
+    lines = diary(folder)
+    trained = survivors(lines)
+    assert [started_at(lines, attempt) for attempt in (1, 2, 3)] == ([0, 21, 36] if every == 3 else [0, 16, 32])
+    steps = 16
+    assert result.value["iterations"] == 3 * steps
+    for epoch in range(3):
+        here = [ids for _, _, step, ids in trained if epoch * steps <= step < epoch * steps + steps]
+        assert Counter(row for ids in here for row in ids) == Counter(range(1001)), f"epoch {epoch}"

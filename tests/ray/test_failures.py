@@ -16,6 +16,7 @@ from cluster.errors import (
     HangError,
     PlacementError,
     PreflightError,
+    StorageError,
     TaskLostError,
     UserCodeError,
 )
@@ -237,6 +238,15 @@ def test_a_bundle_that_is_taken_ends_in_the_placement_timeout_with_numbers(start
     assert isinstance(error, PlacementError)
     assert "rare needed 1, available 0 of 1" in str(error)
     assert isinstance(holder.failure(), HangError)
+
+
+def test_a_full_storage_ends_the_run_with_its_own_error_and_what_can_be_said_is_said(start, small_disk):
+    job = start(entrypoint="train.py:writes", args={"lines": 200_000}, storage=str(small_disk))
+    error = job.failure()
+    assert isinstance(error, StorageError)
+    assert "No space left on device" in str(error)
+    assert Path(error.run_dir).parent == small_disk
+    assert job.kinds()[-1] == "run_ended"
 
 
 def test_half_a_gang_is_torn_down(start, monkeypatch):

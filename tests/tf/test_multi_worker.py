@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -42,6 +45,27 @@ def test_reduce_stays_what_it_was(keras3: Forge) -> None:
         for when in ("before", "after"):
             for how, value in expected.items():
                 np.testing.assert_allclose(result[when][how], value, err_msg=f"{how} {when} the repair")
+
+
+STOPPABLE = """
+import json, os, signal, socket
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    address = "127.0.0.1:%d" % probe.getsockname()[1]
+os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": [address]}, "task": {"type": "worker", "index": 0}})
+from cluster.repairs import repair
+repair()
+import tensorflow as tf
+tf.distribute.MultiWorkerMirroredStrategy()
+os.kill(os.getpid(), signal.SIGTERM)
+signal.sigtimedwait([signal.SIGUSR1], 5)
+"""
+
+
+def test_sigterm_ends_a_worker() -> None:
+    """TensorFlow's coordination service would take it for a notice, and the worker would go on."""
+    done = subprocess.run([sys.executable, "-c", STOPPABLE], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGTERM, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,12 @@ import pytest
 ROWS = 1003
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Footers are kept in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def table() -> pa.Table:
     """A table of every supported kind of column; `id` numbers its rows."""

@@ -41,15 +41,13 @@ def ps_chief(post: Callable[[Any], None], files: str) -> list[list[int]]:
     """The row ids of all batches, after both workers have reached the end of their shard."""
     import tensorflow as tf
 
-    from pipelines.dataset import parquet_dataset
+    from pipelines.dataset import read_dataset
 
     resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
     coordinator = tf.distribute.coordinator.ClusterCoordinator(tf.distribute.ParameterServerStrategy(resolver))
 
     def make(_: Any = None) -> tf.data.Dataset:
-        return parquet_dataset(
-            files, batch=100, columns=["id", "text"], label="label", shuffle=True, shard_count=2, shard_index=None
-        )
+        return read_dataset(files, batch=100, columns=("id", "text"), label="label", shuffle=True, shards=2, shard=None)
 
     @tf.function
     def step(iterator: Any) -> Any:
@@ -83,11 +81,11 @@ def collective_worker(post: Callable[[Any], None], files: str) -> tuple[list[lis
     """The row ids of this worker's batches, and a sum over all workers that each step reduced."""
     import tensorflow as tf
 
-    from pipelines.dataset import parquet_dataset
+    from pipelines.dataset import read_dataset
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     index = tf.distribute.cluster_resolver.TFConfigClusterResolver().task_id
-    dataset = parquet_dataset(files, batch=50, columns=["id"], shard_count=2, shard_index=index)
+    dataset = read_dataset(files, batch=50, columns=("id",), shards=2, shard=index)
     out, total = [], 0.0
     for batch in strategy.distribute_datasets_from_function(lambda _: dataset):
         out.append(strategy.experimental_local_results(batch["id"])[0].numpy().tolist())

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.checkpoints import Position, forget_deleted, positions, write_position
+from cluster.checkpoints import Position, forget_deleted, positions, storing, write_position
+from cluster.errors import StorageError
 
 POSITIONS = st.builds(Position, st.integers(0, 10**9), st.integers(0, 1000), st.integers(0, 10**6))
 
@@ -34,6 +35,19 @@ def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
     assert positions(tmp_path) == []
     assert positions(tmp_path / "not there") == []
     forget_deleted(tmp_path)
+
+
+@pytest.mark.parametrize("sign", ["No space left on device", "Disk quota exceeded", "Read-only file system"])
+def test_a_disk_that_takes_no_more_is_a_sentence(tmp_path: Path, sign: str) -> None:
+    text = f"{{{{function_node SaveV2}}}} {tmp_path}/ckpt-4_temp; {sign} [Op:SaveV2]"
+    with pytest.raises(StorageError, match="checkpoint 4") as caught, storing("checkpoint 4", tmp_path):
+        raise RuntimeError(text)
+    assert caught.value.seen == f"{tmp_path}: {sign}"
+
+
+def test_any_other_error_while_saving_is_itself(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="a worker is gone"), storing("checkpoint 4", tmp_path):
+        raise RuntimeError("a worker is gone")
 
 
 @given(position=POSITIONS)

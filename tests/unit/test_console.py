@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
+import sys
 from typing import Any, get_args
 
 import pytest
@@ -11,7 +14,9 @@ from rich.console import Console as RichConsole
 
 from cluster import console
 from cluster.console import (
+    Bar,
     LiveConsole,
+    NotebookConsole,
     PlainConsole,
     Rate,
     SilentConsole,
@@ -202,6 +207,57 @@ def test_the_bar_shows_the_leaders_progress() -> None:
     assert "epoch 1/2 · step 30 · loss 0.03333 · RATE steps/s" in tidy(bars)
     assert " 30%" in bars  # of 2 epochs of 50 steps
     assert "step 99" not in bars
+
+
+@pytest.mark.parametrize(("term", "kind"), [("dumb", "PlainConsole"), ("xterm", "LiveConsole")])
+def test_a_terminal_without_a_cursor_gets_lines(term: str, kind: str) -> None:
+    outside, inside = os.openpty()
+    code = "from cluster.console import make_console; print(type(make_console()).__name__)"
+    subprocess.run([sys.executable, "-c", code], stdout=inside, env={**os.environ, "TERM": term}, check=True)
+    assert os.read(outside, 100).decode().strip() == kind
+    os.close(inside)
+    os.close(outside)
+
+
+# In a notebook
+
+
+class Cell:
+    """The outputs of a cell: `display` adds one, its handle's `update` puts another in its place."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Bar] = []
+
+    def display(self, bar: Bar) -> Cell:
+        self.outputs.append(bar)
+        return self
+
+    def update(self, bar: Bar) -> None:
+        self.outputs[-1] = bar
+
+
+def test_a_notebook_shows_lines_and_one_bar() -> None:
+    stream, cell = io.StringIO(), Cell()
+    show(NotebookConsole(stream, cell.display))
+    lines = [tidy(line) for line in stream.getvalue().splitlines()]
+    assert [line for line in lines if not line.startswith("note: ")] == [x for x in EXPECTED if " · step " not in x]
+    (bar,) = cell.outputs
+    assert (bar.step, bar.total) == (50, 100)
+    assert tidy(repr(bar)) == "epoch 1/2 · step 50 · loss 0.02 · RATE steps/s"
+    assert '<progress value="50" max="100">' in bar._repr_html_()
+
+
+def test_the_last_step_is_drawn_also_when_it_came_soon_after_another() -> None:
+    cell = Cell()
+    notebook = NotebookConsole(io.StringIO(), cell.display)
+    notebook.plan(plan())
+    for event in (moved(1), moved(2), Event("run_ended", 1, data={"status": "succeeded", "exit_code": 0})):
+        notebook.event(event)
+    assert [bar.step for bar in cell.outputs] == [2]
+
+
+def test_a_bar_holds_no_markup_of_a_metric() -> None:
+    assert "<b>" not in Bar("loss <b>", 1, None)._repr_html_()
 
 
 def test_a_bar_of_unknown_length() -> None:

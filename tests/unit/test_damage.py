@@ -90,7 +90,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         (tmp_path / f"{name}.parquet").write_bytes(b"nothing")
     for on_error in ("skip_files", "skip_row_groups"):
         with pytest.raises(DataError, match=r"no file has a readable footer|none of the data can be read"):
-            open_source(Files((str(tmp_path),), on_error=on_error), Request())  # type: ignore[arg-type]
+            open_source(Files((str(tmp_path),), on_error=on_error), Request())
 
 
 def test_damaged_records_are_left_out(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
+from collections.abc import Callable
 
 import pytest
 
 from cluster import errors
 from cluster.errors import SpecError, TfClusterError, tree
+from cluster.findings import Finding
 
 
 def documented_codes() -> dict[str, int]:
@@ -34,6 +37,14 @@ def test_errors_survive_pickling(error: type[TfClusterError]) -> None:
     assert type(after) is error
     assert (after.happened, after.seen, after.todo) == ("storage is full", "/data", "free some space")
     assert str(after) == str(before)
+
+
+@pytest.mark.parametrize("said", [SpecError, functools.partial(Finding, "error")])
+def test_no_error_and_no_finding_holds_a_password(said: Callable[[str, str, str], SpecError | Finding]) -> None:
+    uri = "s3://key:hush@bucket/runs"
+    text = repr(said(f"{uri} broke", uri, f"mend {uri}"))
+    assert text.count("s3://key:***@bucket/runs") == 3
+    assert "hush" not in text
 
 
 @pytest.mark.parametrize(

@@ -850,3 +850,14 @@ def test_a_bounded_number_of_failures_ends_every_job(history: History, data: st.
         job.take("settled")
         failures += 1
         assert failures <= attempts * (1 + in_place)
+
+
+def test_an_error_of_ours_is_told_once_and_without_advice_to_mend_the_code() -> None:
+    sentence = "checkpoint 4 could not be saved · /runs: No space left on device · free some space there"
+    data = {"type": "StorageError", "message": sentence, "traceback": f"StorageError: {sentence}"}
+    state, _ = begin(parse(FUNCTION))
+    for event in (Event("placed", 1), Event("failed", 1, Task("worker", 0), data)):
+        state, _ = step(state, event)
+    _, actions = step(state, Event("settled", 1))
+    finish = next(action for action in actions if isinstance(action, Finish))
+    assert str(finish.error) == f"worker-0 failed: StorageError: {sentence}"

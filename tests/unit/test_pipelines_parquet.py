@@ -1,8 +1,12 @@
-"""Finding Parquet files, their footers and columns, and what is said when something is wrong with them."""
+"""Parquet as the request's columns: every type and codec as pyarrow reads it, nulls, casts, filters, folders."""
 
 from __future__ import annotations
 
-import pickle
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,237 +15,526 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.errors import DataError, data_error_in
-from pipelines.parquet import BYTES, expand, open_source, read, to_numpy
+from pipelines import parquet
+from pipelines.errors import DataError
+from pipelines.layout import Request
 from pipelines.reader import Reader, ReadPlan
-from pipelines.shards import Unit
+from pipelines.schema import Fixed, Kind, Number, Ragged, Text
+from pipelines.shards import Sharding, Unit, left, whole
+from pipelines.sources import Files, open_source
+from tests.every_type import EVERY_TYPE, every_type, expected, same, types_here
 
 pytestmark = pytest.mark.timeout(60)
 
+HERE = Path(__file__).parent
+TYPES = types_here()
 
-def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def write(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path, **options)
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), path, **options)
     return path
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """`a/1.parquet`, `a/b/2.parquet`, `c/3.parquet`, hidden ones and another kind."""
-    for name in ("a/1.parquet", "a/b/2.parquet", "c/3.parquet", "a/_temporary/x.parquet", "a/.hidden.parquet"):
-        write(tmp_path / name, {"x": [1, 2]})
-    (tmp_path / "a" / "_SUCCESS").touch()
-    (tmp_path / "a" / "notes.txt").write_text("notes")
-    return tmp_path
+def reader_of(path: Path, batch: int = 8, **request: Any) -> Reader:
+    return Reader(ReadPlan(Files((str(path),)), Request(**request), Sharding(1, batch)))
 
 
-@pytest.mark.parametrize(
-    ("pattern", "names"),
-    [
-        ("", ["a/1", "a/b/2", "c/3"]),
-        ("a", ["a/1", "a/b/2"]),
-        ("a/", ["a/1", "a/b/2"]),
-        ("a/1.parquet", ["a/1"]),
-        ("*/[0-9].parquet", ["a/1", "c/3"]),
-        ("a/*.parquet", ["a/.hidden", "a/1"]),
-        ("**/[123].parquet", ["a/1", "a/b/2", "c/3"]),
-        ("a/**/[0-9x].parquet", ["a/1", "a/_temporary/x", "a/b/2"]),
-    ],
-)
-@pytest.mark.parametrize("scheme", ["", "file://"])
-def test_paths_directories_and_globs(folder: Path, scheme: str, pattern: str, names: list[str]) -> None:
-    _, paths = expand(f"{scheme}{folder}/{pattern}")
-    assert [str(Path(path).relative_to(folder)).removesuffix(".parquet") for path in paths] == names
+def values(path: Path, batch: int = 8, **request: Any) -> dict[str, list[Any]]:
+    """What a reader hands to TensorFlow, put together again: rows by feature."""
+    reader = reader_of(path, batch, **request)
+    found: dict[str, list[Any]] = {feature.name: [] for feature in reader.layout.features}
+    for chunk in reader.begin():
+        parts = iter(reader.read(chunk))
+        rows = int(chunk[2] - chunk[1])
+        for feature in reader.layout.features:
+            found[feature.name] += rebuilt(parts, feature.kind, rows)
+        assert next(parts, None) is None
+    return found
 
 
-def test_a_list_keeps_its_order_and_each_file_once(folder: Path) -> None:
-    _, paths = expand([f"{folder}/c/3.parquet", f"{folder}/a/1.parquet", f"{folder}/*/3.parquet"])
-    assert [Path(path).name for path in paths] == ["3.parquet", "1.parquet"]
+def rebuilt(parts: Iterator[np.ndarray], kind: Kind, rows: int) -> list[Any]:
+    """The rows of a column from its parts, which are of the dtypes and lengths that they should be."""
+    if isinstance(kind, Number):
+        part = next(parts)
+        assert (part.dtype, part.shape) == (np.dtype(kind.dtype), (rows,))
+        return list(part.tolist())
+    if isinstance(kind, Fixed):
+        items = rebuilt(parts, kind.item, rows * kind.size)
+        return [items[start : start + kind.size] for start in range(0, len(items), kind.size)]
+    if isinstance(kind, Text):
+        data, offsets = next(parts).item(), next(parts)
+        items = data
+    else:
+        offsets = next(parts)
+        items = rebuilt(parts, kind.item, int(offsets[-1]))
+    assert (offsets.dtype, len(offsets), offsets[0]) == (np.int64, rows + 1, 0)
+    return [items[start:stop] for start, stop in itertools.pairwise(offsets)]
 
 
-def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    assert [Path(path) for path in expand("a")[1]] == [Path("a/1.parquet"), Path("a/b/2.parquet")]
-    assert [Path(path) for path in expand("./*/3.parquet")[1]] == [Path("c/3.parquet")]
-    assert len(expand(".")[1]) == 3
-    assert [Path(path) for path in expand("?/3.parquet")[1]] == [Path("c/3.parquet")]
-
-
-def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
-    path = write(tmp_path / "day[1].parquet", {"x": [1]})
-    assert expand(str(path))[1] == [str(path)]
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ([], "no data files are given"),
-        ("{tmp}/absent", "no data file is there · {tmp}/absent"),
-        ("{tmp}/*.parquet", "no data file is there"),
-        ("nosuch://bucket/x", "cannot open the file system of the data · nosuch://bucket/x"),
-    ],
-)
-def test_nothing_to_read(tmp_path: Path, files: str | list[str], message: str) -> None:
-    where = files.format(tmp=tmp_path) if isinstance(files, str) else files
+def refusal(path: Path, **request: Any) -> str:
     with pytest.raises(DataError) as caught:
-        expand(where)
-    assert message.format(tmp=tmp_path) in str(caught.value)
+        values(path, **request)
+    return str(caught.value)
 
 
 def test_units_are_row_groups_in_file_order(tmp_path: Path) -> None:
     first = write(tmp_path / "1.parquet", {"x": range(25)}, row_group_size=10)
     second = write(tmp_path / "2.parquet", {"x": range(3)})
-    source = open_source(str(tmp_path))
-    assert source.units == (
-        Unit(str(first), 0, 10),
-        Unit(str(first), 1, 10),
-        Unit(str(first), 2, 5),
-        Unit(str(second), 0, 3),
-    )
+    source = open_source(Files((str(tmp_path),)), Request()).source
+    assert [unit[:3] for unit in source.units] == [
+        (str(first), 0, 10),
+        (str(first), 1, 10),
+        (str(first), 2, 5),
+        (str(second), 0, 3),
+    ]
+    sizes = [pq.read_metadata(first).row_group(group).total_byte_size for group in range(3)]
+    assert [unit.size for unit in source.units[:3]] == sizes
 
 
-COLUMNS: dict[str, pa.Array] = {
-    **{f"int{bits}": pa.array([-1, 0, 2 ** (bits - 1) - 1], f"int{bits}") for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": pa.array([0, 1, 2**bits - 1], f"uint{bits}") for bits in (8, 16, 32, 64)},
-    "float16": pa.array(np.array([0.5, -1, 2], np.float16)),
-    "float32": pa.array([0.1, float("nan"), 3], "float32"),
-    "float64": pa.array([0.1, float("inf"), 3]),
-    "bool": pa.array([True, False, True]),
-    "string": pa.array(["", "a", "Zürich"]),
-    "large_string": pa.array(["", "a", "Zürich"], pa.large_string()),
-    "binary": pa.array([b"", b"\x00\xff", b"b"]),
-    "dictionary": pa.array(["x", "y", "x"]).dictionary_encode(),
-}
+@pytest.mark.parametrize("name", TYPES)
+def test_columns_equal_what_pyarrow_reads(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "x.parquet", {name: EVERY_TYPE[name]()}, row_group_size=17)
+    wanted = expected(pq.read_table(path))
+    found = values(path)
+    assert list(found) == list(wanted)
+    assert all(same(found[column], wanted[column]) for column in wanted)
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_columns_equal_what_was_written(tmp_path: Path, name: str) -> None:
-    column = COLUMNS[name]
-    path = write(tmp_path / "x.parquet", {name: column})
-    source = open_source(str(path))
-    table = read(source, source.units[0])
-    values = to_numpy(table[name], source.columns[name])
-    assert values.dtype == (BYTES if column.type not in map(pa.type_for_alias, NUMERIC) else np.dtype(name))
-    expected = column.to_pylist()
-    if values.dtype == BYTES:
-        expected = [value.encode() if isinstance(value, str) else value for value in expected]
-        assert values.tolist() == expected
-    else:
-        np.testing.assert_array_equal(values, np.array(expected, values.dtype))
+def test_types_that_every_pyarrow_has_are_tested() -> None:
+    newer = {"decimal32", "decimal64", "uuid", "json", "bool8", "list_view", "string_view", "binary_view"}
+    assert set(EVERY_TYPE) - set(TYPES) <= newer
 
 
-NUMERIC = [name for name in COLUMNS if name[:3] in ("int", "uin", "flo", "boo")]
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, Number(name)) for name in TYPES if name.strip("u")[:3] in ("int", "flo") or name == "bool"),
+        *((name, Number("float64")) for name in TYPES if name.startswith("decimal")),
+        *((name, Number("int64")) for name in TYPES if name[:4] in ("time", "dura") and "32" not in name),
+        ("date32", Number("int32")),
+        ("time32_ms", Number("int32")),
+        ("dictionary", Text()),
+        ("fixed_size_binary", Text()),
+        ("list_of_list", Ragged(Ragged(Number("int64")))),
+        ("fixed_of_fixed", Fixed(Fixed(Number("int16"), 2), 3)),
+        ("fixed_of_list", Fixed(Ragged(Number("int64")), 2)),
+        ("list_of_fixed", Ragged(Fixed(Number("int16"), 2))),
+    ],
+)
+def test_kinds(tmp_path: Path, name: str, kind: Kind) -> None:
+    path = write(tmp_path / "x.parquet", {name: EVERY_TYPE[name]()})
+    assert [feature.kind for feature in reader_of(path).layout.features] == [kind]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"compression": codec} for codec in ("none", "snappy", "gzip", "brotli", "zstd", "lz4")),
+        {"data_page_version": "2.0"},
+        {"data_page_version": "2.0", "compression": "zstd", "use_dictionary": False},
+        {"use_dictionary": False},
+        {"use_dictionary": ["string"], "data_page_size": 200},
+        {"version": "1.0"},
+        {"version": "2.4"},
+        {"store_schema": False},
+        {"write_statistics": False},
+        {"write_page_index": True, "write_page_checksum": True},
+        {"use_compliant_nested_type": False},
+        {"dictionary_pagesize_limit": 64},
+        {"row_group_size": 1},
+    ],
+    ids=str,
+)
+def test_every_codec_page_and_encoding(tmp_path: Path, options: dict[str, Any]) -> None:
+    table = every_type()
+    if "version" in options:  # these have no unsigned 32 bits or no nanoseconds
+        table = table.drop_columns(["uint32", "timestamp_ns", "time64_ns"])
+    path = write(tmp_path / "x.parquet", table, **{"row_group_size": 23, **options})
+    wanted, found = expected(pq.read_table(path)), values(path)
+    assert list(found) == list(wanted)
+    assert [column for column in wanted if not same(found[column], wanted[column])] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "encoding"),
+    [
+        ("int32", "DELTA_BINARY_PACKED"),
+        ("int64", "DELTA_BINARY_PACKED"),
+        ("string", "DELTA_LENGTH_BYTE_ARRAY"),
+        ("string", "DELTA_BYTE_ARRAY"),
+        ("fixed_size_binary", "DELTA_BYTE_ARRAY"),
+        ("float32", "BYTE_STREAM_SPLIT"),
+        ("float16", "BYTE_STREAM_SPLIT"),
+        ("bool", "RLE"),
+        ("int64", "PLAIN"),
+    ],
+)
+def test_encodings(tmp_path: Path, column: str, encoding: str) -> None:
+    table = {column: EVERY_TYPE[column]()}
+    path = write(tmp_path / "x.parquet", table, use_dictionary=False, column_encoding=encoding, data_page_version="2.0")
+    assert encoding in pq.read_metadata(path).row_group(0).column(0).encodings
+    assert same(values(path)[column], expected(pq.read_table(path))[column])
+
+
+OTHERS = sorted((HERE.parent / "data").glob("*.parquet"))
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_files_by_other_writers(path: Path) -> None:
+    wanted = expected(pq.read_table(path))
+    found = values(path, fill={name: 0 for name in wanted if name.endswith("_or_null")})
+    for name, column in wanted.items():
+        filled = [_zero(column) if value is None else value for value in column]
+        assert same(found[name], filled if name.endswith("_or_null") else column), name
+    assert len(next(iter(wanted.values()))) > 5
+
+
+def _zero(column: list[Any]) -> Any:
+    return b"0" if any(isinstance(value, bytes) for value in column) else 0
+
+
+def test_there_are_files_by_other_writers() -> None:
+    writers = {pq.read_metadata(path).created_by.split()[0] for path in OTHERS}
+    assert len(writers) >= 2
+    assert sum(path.stat().st_size for path in OTHERS) < 100_000
 
 
 @pytest.mark.parametrize(
     ("kind", "columns", "message"),
     [
-        (pa.timestamp("us"), None, "column when has a type that cannot be read yet · {path}, timestamp[us]"),
-        (pa.list_(pa.int32()), None, "column when has a type that cannot be read yet"),
-        (pa.int32(), ["wen"], "there is no column wen · {path} · did you mean when?"),
+        (pa.map_("string", "int8"), None, "has a type that TensorFlow has no counterpart for · {path}, map"),
+        (pa.list_(pa.struct({"a": pa.int8()})), None, "column when has a type that TensorFlow has no counterpart for"),
+        (pa.null(), None, "column when has a type that TensorFlow has no counterpart for · {path}, null"),
+        (pa.int32(), ("wen",), "there is no column wen · {path} · did you mean when?"),
     ],
-)
-def test_columns_that_cannot_be_had(tmp_path: Path, kind: pa.DataType, columns: list[str] | None, message: str) -> None:
+)  # fmt: skip
+def test_columns_that_cannot_be_had(
+    tmp_path: Path, kind: pa.DataType, columns: tuple[str, ...] | None, message: str
+) -> None:
     path = write(tmp_path / "x.parquet", {"when": pa.array([], kind), "x": pa.array([], "int8")})
     with pytest.raises(DataError) as caught:
-        open_source(str(path), columns)
+        open_source(Files((str(path),)), Request(columns))
     assert message.format(path=path) in str(caught.value)
-    assert list(open_source(str(path), ["x"]).columns) == ["x"]
+    assert list(open_source(Files((str(path),)), Request(("x",))).layout.columns) == ["x"]
 
 
 def test_a_label_is_read_beside_the_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"x": [0], "y": [1], "z": [2]})
-    assert list(open_source(str(path), ["x"], "z").columns) == ["x", "z"]
-    with pytest.raises(DataError, match="there is no column w"):
-        open_source(str(path), None, "w")
+    assert list(values(path, columns=("x",), label="z")) == ["x", "z"]
+    assert list(values(path, label="x")) == ["y", "z", "x"]
+    assert "there is no column w" in refusal(path, label="w")
 
 
-def test_files_that_differ(tmp_path: Path) -> None:
-    write(tmp_path / "1.parquet", {"x": [1], "y": [2.0]})
-    write(tmp_path / "2.parquet", {"x": ["one"], "y": [2.0], "z": [0]})
-    with pytest.raises(DataError) as caught:
-        open_source(str(tmp_path))
-    assert str(caught.value) == (
-        f"column x is not of one type · {tmp_path}/2.parquet has string, {tmp_path}/1.parquet has int64"
-        " · write both files with one schema"
-    )
-    assert list(open_source(str(tmp_path), ["y"]).columns) == ["y"]
-    with pytest.raises(DataError, match=r"there is no column z · .*1\.parquet"):
-        open_source(str(tmp_path), ["z"])
+def test_only_the_columns_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", {"x": [0], "y": [1], "z": [2]})
+    reader = reader_of(path, columns=("z",))
+    assert reader.source.read(reader.units[0]).column_names == ["z"]
+
+
+NESTED = [{"a": 1, "b": {"c": "x", "d": [1, 2]}}, {"a": 2, "b": {"c": "", "d": []}}]
+
+
+def test_structs_are_columns_with_dotted_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", {"s": NESTED, "y": [0.5, 1]})
+    whole = {"s.a": [1, 2], "s.b.c": [b"x", b""], "s.b.d": [[1, 2], []], "y": [0.5, 1.0]}
+    assert values(path) == whole
+    assert values(path, columns=("s.b",)) == {name: whole[name] for name in ("s.b.c", "s.b.d")}
+    assert values(path, columns=("s.b.d", "y"), label="s.a") == {name: whole[name] for name in ("s.b.d", "y", "s.a")}
+    assert refusal(path, label="s").startswith("the label s is a struct")
+    assert refusal(path, columns=("s.b.e",)).startswith(f"there is no column s.b.e · {path} · did you mean s.b.")
+
+
+NULLS: dict[str, tuple[pa.Array, Any, list[Any], list[Any], list[bool]]] = {
+    # column, fill, filled, masked, mask
+    "int": (pa.array([1, None]), 7, [1, 7], [1, 0], [True, False]),
+    "float": (pa.array([None, 1.5]), -1.5, [-1.5, 1.5], [0.0, 1.5], [False, True]),
+    "float_int": (pa.array([None, 1.5], "float32"), 2, [2.0, 1.5], [0.0, 1.5], [False, True]),
+    "half": (pa.array([1.5, None], "float16"), 2.5, [1.5, 2.5], [1.5, 0.0], [True, False]),
+    "bool": (pa.array([None, True]), True, [True, True], [False, True], [False, True]),
+    "string": (pa.array(["a", None]), "?", [b"a", b"?"], [b"a", b""], [True, False]),
+    "large_string": (pa.array([None, "a"], pa.large_string()), "?", [b"?", b"a"], [b"", b"a"], [False, True]),
+    "string_view": (pa.array([None, "a"], pa.string_view()), "?", [b"?", b"a"], [b"", b"a"], [False, True]),
+    "binary": (pa.array([b"a", None]), "?", [b"a", b"?"], [b"a", b""], [True, False]),
+    "fixed_size_binary": (pa.array([b"ab", None], pa.binary(2)), "??", [b"ab", b"??"], [b"ab", b"\0\0"], [True, False]),
+    "dictionary": (pa.array(["a", None]).dictionary_encode(), "?", [b"a", b"?"], [b"a", b""], [True, False]),
+    "decimal": (pa.array([Decimal("1.5"), None], pa.decimal128(5, 2)), 2.25, [1.5, 2.25], [1.5, 0.0], [True, False]),
+    "decimal_int": (pa.array([Decimal("1.5"), None], pa.decimal128(5, 2)), 2, [1.5, 2.0], [1.5, 0.0], [True, False]),
+    "date": (pa.array([date(1970, 1, 3), None]), "1970-01-02", [2, 1], [2, 0], [True, False]),
+    "date_int": (pa.array([date(1970, 1, 3), None]), -5, [2, -5], [2, 0], [True, False]),
+    "timestamp": (pa.array([9, None], pa.timestamp("us")), 5, [9, 5], [9, 0], [True, False]),
+    "timestamp_tz": (pa.array([9, None], pa.timestamp("us", "UTC")), 5, [9, 5], [9, 0], [True, False]),
+    "time": (pa.array([9, None], pa.time64("us")), 5, [9, 5], [9, 0], [True, False]),
+    "duration": (pa.array([9, None], pa.duration("us")), 5, [9, 5], [9, 0], [True, False]),
+    "list": (pa.array([[1], None]), 7, [[1], []], [[1], []], [True, False]),
+    "items": (pa.array([[1, None], []]), 7, [[1, 7], []], [[1, 0], []], [True, True]),
+    "both": (pa.array([None, [1, None]], pa.large_list(pa.int8())), 7, [[], [1, 7]], [[], [1, 0]], [False, True]),
+    "string_items": (pa.array([["a", None], None]), "?", [[b"a", b"?"], []], [[b"a", b""], []], [True, False]),
+    "list_of_list": (pa.array([[None, [1, None]], None]), 7, [[[], [1, 7]], []], [[[], [1, 0]], []], [True, False]),
+    "fixed_items": (pa.array([[1, None]] * 2, pa.list_(pa.int8(), 2)), 7, [[1, 7]] * 2, [[1, 0]] * 2, [True, True]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_nulls_are_filled_or_marked(tmp_path: Path, name: str) -> None:
+    column, fill, filled, masked, mask = NULLS[name]
+    path = write(tmp_path / "x.parquet", {"x": column})
+    assert values(path, fill={"x": fill}) == {"x": filled}
+    assert values(path, masks=("x",)) == {"x": masked, "x_present": mask}
+    assert values(path, masks=("x",), fill={"x": fill}) == {"x": filled, "x_present": mask}
+    assert "column x holds 1 null" in refusal(path) or "nulls, which a tensor cannot hold" in refusal(path)
+
+
+def test_nulls_of_structs_are_those_of_their_fields(tmp_path: Path) -> None:
+    rows = [{"a": 1, "b": "x"}, None, {"a": None, "b": None}]
+    path = write(tmp_path / "x.parquet", {"s": rows})
+    assert values(path, fill={"s.a": 7, "s.b": "?"}) == {"s.a": [1, 7, 7], "s.b": [b"x", b"?", b"?"]}
+    masks = {"s.a_present": [True, False, False], "s.b_present": [True, False, False]}
+    marked = {"s.a": [1, 0, 0], "s.b": [b"x", b"", b""], **masks}
+    assert values(path, masks=("s.a", "s.b")) == marked
+    assert values(path, masks=("s",)) == marked
+    assert values(path, columns=("s.a",), fill={"s": 3}) == {"s.a": [1, 3, 3]}
 
 
 def test_nulls_name_file_row_group_and_column(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"x": [1, 2, 3, None], "y": [1, 2, 3, 4]}, row_group_size=2)
-    source = open_source(str(path))
-    assert read(source, source.units[0]).num_rows == 2
-    with pytest.raises(DataError) as caught:
-        read(source, source.units[1])
-    assert f"column x holds 1 nulls, which a tensor cannot hold · {path}, row group 1, column x" in str(caught.value)
+    reader = reader_of(path, batch=2)
+    first, second = reader.begin()
+    assert reader.read(first)[0].tolist() == [1, 2]
+    with pytest.raises(DataError, match=f"{path}, row group 1, column x"):
+        reader.read(second)
+    assert f"column x holds 1 nulls, which a tensor cannot hold · {path}, row group 1, column x" in refusal(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a parquet file at all", b"PAR1" + b"\0" * 100 + b"PAR1"])
-def test_a_file_that_is_not_parquet(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "x.parquet"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=f"cannot read the footer of a Parquet file · {path}"):
-        open_source(str(tmp_path))
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"fill": {"x": "many"}}, "fill of column x is not of its type · {path}, row group 0, 'many' for int64"),
+        ({"fill": {"x": 1.5}}, "fill of column x is not of its type"),
+        ({"fill": {"w": 0}}, "there is no column w · {path}"),
+        ({"masks": ("w",)}, "there is no column w · {path}"),
+        ({"casts": {"w": "int8"}}, "there is no column w · {path}"),
+        ({"columns": ("y",), "masks": ("x",)}, "masks names column x, which is not read · {path}"),
+        ({"masks": ("x",)}, "there is more than one feature x_present"),
+        ({"casts": {"y": "floaty"}}, "column y cannot be cast to an unknown type · {path}: floaty"),
+        ({"casts": {"y": "int8"}, "fill": {"x": 0}}, "a value does not fit int8 · {path}, row group 0, column y"),
+        ({"pack": {"m": ("y", "t")}}, "pack m needs columns of numbers of one dtype · {path}: y is float64, t is str"),
+        ({"pack": {"x": ("y",)}}, "there is more than one feature x"),
+        ({"pack": {"m": ("y", "w")}}, "there is no column w"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_requests_that_cannot_be_met(tmp_path: Path, request_: dict[str, Any], message: str) -> None:
+    columns = {"x": [1, None], "y": [1.5, 2.5], "t": ["", "t"], "x_present": [0, 1]}
+    path = write(tmp_path / "x.parquet", columns)
+    assert message.format(path=path) in refusal(path, **request_)
 
 
-def test_a_corrupt_row_group_names_its_column(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).random(1000)
-    path = write(tmp_path / "x.parquet", {"good": values, "bad": values + 1}, compression="zstd", use_dictionary=False)
-    column = pq.read_metadata(path).row_group(0).column(1)
-    content = bytearray(path.read_bytes())
-    content[column.data_page_offset : column.data_page_offset + column.total_compressed_size] = bytes(
-        column.total_compressed_size
-    )
-    path.write_bytes(content)
-    source = open_source(str(path))
-    with pytest.raises(DataError, match=f"cannot read a row group · {path}, row group 0, column bad"):
-        read(source, source.units[0])
+@pytest.mark.parametrize(
+    ("column", "cast", "found"),
+    [
+        (pa.array([1, 2]), "float32", [1.0, 2.0]),
+        (pa.array([1.0, 2.0]), "int8", [1, 2]),
+        (pa.array(["1", "2"]), "int64", [1, 2]),
+        (pa.array([1, 0]), "bool", [True, False]),
+        (pa.array([1, 2]), "string", [b"1", b"2"]),
+        (pa.array([1, 2], pa.timestamp("s")), "timestamp[us]", [10**6, 2 * 10**6]),
+        (pa.array([Decimal("1.5")], pa.decimal128(5, 2)), "float32", [1.5]),
+        (pa.array([[1], [2, 3]]), "float32", [[1.0], [2.0, 3.0]]),
+        (pa.array([[1, 2], [3, 4]], pa.list_(pa.float64(), 2)), "float32", [[1.0, 2.0], [3.0, 4.0]]),
+        (pa.array(["a"]).dictionary_encode(), "string", [b"a"]),
+        (pa.nulls(1), "string", [b""]),
+    ],
+    ids=str,
+)
+def test_casts(tmp_path: Path, column: pa.Array, cast: str, found: list[Any]) -> None:
+    path = write(tmp_path / "x.parquet", {"x": column})
+    assert values(path, casts={"x": cast}, masks=("x",))["x"] == found
 
 
-def test_a_file_that_vanishes(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"x": [1], "y": [2]})
-    source = open_source(str(path))
-    path.unlink()
-    with pytest.raises(DataError, match=f"cannot read a row group · {path}, row group 0 · "):
-        read(source, source.units[0])
-
-
-def test_errors_survive_pickling_and_tensorflow() -> None:
-    error = DataError("column x holds nulls", "a.parquet", "drop them")
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    wrapped = RuntimeError(f"2 root error(s)\n  (0) UNKNOWN: DataError: {error}\nTraceback (most recent call last):")
-    found = data_error_in(wrapped)
-    assert found is not None
-    assert (found.happened, found.seen, found.todo) == (error.happened, error.seen, error.todo)
-    assert data_error_in(RuntimeError("another")) is None
-
-
-def plan_for(path: Path, **changes: Any) -> ReadPlan:
-    values: dict[str, Any] = {
-        "files": (str(path),), "columns": None, "label": None, "batch": 4, "shuffle": False, "seed": 0,
-        "shard_count": 1, "shard_index": 0, "epoch": 0, "skip_batches": 0,
-    }  # fmt: skip
-    return ReadPlan(**{**values, **changes})
+def test_columns_are_packed_into_matrices(tmp_path: Path) -> None:
+    columns = {"a": [1, 2], "s": ["x", "y"], "b": [3, 4], "c": [0.5, 1.5], "n": [{"d": 5, "e": 6}, {"d": 7, "e": 8}]}
+    path = write(tmp_path / "x.parquet", columns)
+    found = values(path, pack={"m": ("b", "a")}, columns=("s",), label="c")
+    assert found == {"s": [b"x", b"y"], "m": [[3, 1], [4, 2]], "c": [0.5, 1.5]}
+    assert values(path, pack={"m": ("a", "n")}, columns=("s",))["m"] == [[1, 5, 6], [2, 7, 8]]
+    assert values(path, pack={"m": ("a", "c")}, casts={"a": "float64"}, columns=())["m"] == [[1.0, 0.5], [2.0, 1.5]]
 
 
 def test_a_plan_survives_json() -> None:
-    plan = plan_for(Path("x"), columns=("a", "b"), shard_index=None)
+    request = Request(
+        ("a", "b"), "c", {"a": "int8"}, {"a": 1, "b": "?"}, ("a",), {"m": ("a", "b")}, True, (("a", "in", [1, 2]),)
+    )
+    sharding = Sharding(3, 10, "drop")
+    plan = ReadPlan(Files(("x", "y")), request, sharding, None, True, 2**65, 7, whole(7, 100))
     assert ReadPlan.from_json(plan.to_json()) == plan
+    assert ReadPlan.from_json(ReadPlan(Files(("x",))).to_json()) == ReadPlan(Files(("x",)))
 
 
-def test_a_reader_packs_columns_by_dtype(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"a": [1, 2], "s": ["x", "y"], "b": [3, 4], "t": ["z", ""]})
-    reader = Reader(plan_for(path))
-    numbers, strings = reader.read(reader.begin()[0][0])
-    assert numbers.tolist() == [[1, 3], [2, 4]]
-    assert strings.tolist() == [[b"x", b"z"], [b"y", b""]]
+def counting(reader: Reader) -> list[Unit]:
+    """The units that the reader reads from now on."""
+    read: list[Unit] = []
+    original: Callable[[Unit], pa.Table] = reader.source.read
+
+    def counted(unit: Unit) -> pa.Table:
+        read.append(unit)
+        return original(unit)
+
+    reader.source.read = counted  # type: ignore[method-assign]
+    return read
 
 
-def test_skipped_batches_are_not_read(tmp_path: Path) -> None:
+def test_batches_that_are_done_are_not_read(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", {"a": range(20)}, row_group_size=5)
-    pieces, sizes = Reader(plan_for(path, skip_batches=3)).begin()
-    assert pieces.tolist() == [[0, 2, 2, 5], [0, 3, 0, 5]]
-    assert sizes.tolist() == [4, 4]
+    line = left(whole(0, 20), Sharding(1, 4), 3)
+    reader = Reader(ReadPlan(Files((str(path),)), Request(), Sharding(1, 4), line=line))
+    read = counting(reader)
+    chunks = reader.begin()
+    assert chunks[0, 1] == 0
+    assert {size for *_, size in chunks.tolist()} == {4}
+    assert [row for chunk in chunks for row in reader.read(chunk)[0].tolist()] == [*range(12, 20)]
+    assert sorted(unit.row_group for unit in read) == [2, 3]
+
+
+def test_filters_choose_rows(tmp_path: Path) -> None:
+    columns = {"x": range(100), "t": [f"t{x % 4}" for x in range(100)], "n": [None if x % 5 else x for x in range(100)]}
+    path = write(tmp_path / "x.parquet", columns, row_group_size=10)
+    assert values(path, columns=("x",), filters=(("x", ">=", 95),))["x"] == [95, 96, 97, 98, 99]
+    both = values(path, columns=("x",), filters=(("x", "<", 9), ("t", "in", ["t0", "t3"])))
+    assert both["x"] == [0, 3, 4, 7, 8]
+    assert values(path, columns=("x",), filters=(("t", "not in", ["t0", "t1", "t2"]), ("x", ">", 90)))["x"] == [
+        91,
+        95,
+        99,
+    ]
+    # A null meets no condition, and what is filtered away need not be filled.
+    assert values(path, filters=(("n", "<=", 20),))["n"] == [0, 5, 10, 15, 20]
+    assert values(path, columns=("x",), filters=(("n", "==", 35),))["x"] == [35]
+    assert values(path, columns=("x",), filters=(("x", "!=", 35),))["x"] == [x for x in range(100) if x != 35]
+
+
+@pytest.mark.parametrize(
+    ("column", "condition", "rows"),
+    [
+        (pa.array([date(2013, 1, 1), date(2014, 1, 1)]), (">=", date(2013, 6, 1)), [1]),
+        (pa.array([1, 2], pa.timestamp("us")), ("==", "1970-01-01T00:00:00.000002"), [1]),
+        (pa.array([date(2013, 1, 1), date(2014, 1, 1)]), (">=", "2013-06-01"), [1]),
+        (pa.array([True, False]), ("==", False), [1]),
+        (pa.array([0.5, 1.5]), (">", 1), [1]),
+        (pa.array(["a", "b"]).dictionary_encode(), ("==", "b"), [1]),
+    ],
+    ids=str,
+)
+def test_filters_by_other_types(tmp_path: Path, column: pa.Array, condition: tuple[str, Any], rows: list[int]) -> None:
+    path = write(tmp_path / "x.parquet", {"id": [0, 1], "x": column})
+    assert values(path, columns=("id",), filters=(("x", *condition),))["id"] == rows
+
+
+def test_row_groups_that_cannot_match_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "x.parquet", {"x": range(100), "y": range(100)}, row_group_size=10)
+    read: list[tuple[int, tuple[str, ...]]] = []
+    original = parquet.ParquetSource._read_columns
+
+    def counted(self: Any, unit: Unit, names: list[str]) -> pa.Table:
+        read.append((unit.row_group, tuple(names)))
+        return original(self, unit, names)
+
+    monkeypatch.setattr(parquet.ParquetSource, "_read_columns", counted)
+    assert values(path, columns=("y",), filters=(("x", ">", 74), ("x", "<", 91)))["y"] == [*range(75, 91)]
+    assert {group for group, _ in read} == {7, 8, 9}
+    # Counted by the filters' column alone, then read once.
+    assert sorted(read) == sorted((group, names) for group in (7, 8, 9) for names in (("x",), ("y", "x")))
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (("z", "==", 1), "a filter names no column: z · {path} · its columns are x"),
+        (("x", "==", "many"), "a filter cannot be used"),
+        (("x", "like", 1), "a filter cannot be used"),
+        (("x", "in", 1), "a filter cannot be used"),
+    ],
+)
+def test_filters_that_cannot_be_used(tmp_path: Path, condition: tuple[str, str, Any], message: str) -> None:
+    path = write(tmp_path / "x.parquet", {"x": [1, 2]})
+    assert message.format(path=path) in refusal(path, filters=(condition,))
+
+
+def test_no_row_meets_the_filters(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", {"x": [1, 2]})
+    assert refusal(path, filters=(("x", ">", 2),)).startswith("there are fewer rows than shards · 0 rows")
+
+
+def test_folders_are_columns(tmp_path: Path) -> None:
+    for year, town in ((2013, "Bern"), (2014, "Genf"), (2014, "Bern")):
+        write(tmp_path / f"year={year}" / f"town={town}" / "part.parquet", {"x": [year, year]})
+    whole: dict[str, list[Any]] = {
+        "x": [2013, 2013, 2014, 2014, 2014, 2014],
+        "year": [2013, 2013, 2014, 2014, 2014, 2014],
+        "town": [b"Bern"] * 4 + [b"Genf"] * 2,
+    }
+    assert values(tmp_path) == whole
+    assert values(tmp_path, columns=("year",), label="x") == {"year": whole["year"], "x": whole["x"]}
+    assert values(tmp_path, columns=("town",)) == {"town": whole["town"]}
+    assert values(tmp_path, filters=(("town", "==", "Genf"),)) == {name: column[4:] for name, column in whole.items()}
+    assert values(tmp_path, columns=("x",), filters=(("year", "<", 2014),))["x"] == [2013, 2013]
+    assert values(tmp_path, casts={"year": "float32"}, columns=("year",))["year"][0] == 2013.0
+
+
+def test_folders_that_a_filter_rules_out_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for year in (2013, 2014):
+        write(tmp_path / f"year={year}" / "part.parquet", {"x": [1, 2]})
+    reader = reader_of(tmp_path, filters=(("year", "==", 2014),))
+    assert [os.path.basename(os.path.dirname(unit.file)) for unit in reader.units] == ["year=2014"]
+
+
+def test_a_folder_that_names_a_null(tmp_path: Path) -> None:
+    write(tmp_path / "year=2013" / "part.parquet", {"x": [1]})
+    write(tmp_path / "year=__HIVE_DEFAULT_PARTITION__" / "part.parquet", {"x": [2]})
+    assert values(tmp_path, fill={"year": 0})["year"] == [2013, 0]
+    assert values(tmp_path, masks=("year",))["year_present"] == [True, False]
+    assert "column year holds 1 nulls" in refusal(tmp_path)
+    assert values(tmp_path, filters=(("year", ">", 0),))["x"] == [1]
+
+
+def test_folders_of_two_kinds(tmp_path: Path) -> None:
+    write(tmp_path / "year=2013" / "part.parquet", {"x": [1]})
+    write(tmp_path / "other" / "part.parquet", {"x": [2]})
+    assert refusal(tmp_path).startswith("files lie in folders that name different columns · ")
+
+
+def test_what_pyarrow_partitions_is_read_back(tmp_path: Path) -> None:
+    table = pa.table({"id": range(30), "k": [x % 3 for x in range(30)], "s": [f"s {x % 2}/ü" for x in range(30)]})
+    pq.write_to_dataset(table, tmp_path / "d", partition_cols=["k", "s"])
+    found = values(tmp_path / "d")
+    rows = sorted(zip(found["id"], found["k"], found["s"], strict=True))
+    assert rows == [(x, x % 3, f"s {x % 2}/ü".encode()) for x in range(30)]
+
+
+def test_shuffled_row_groups_with_different_dictionaries(tmp_path: Path) -> None:
+    for number in range(3):
+        texts = pa.array([f"{number} {x}" for x in range(10)]).dictionary_encode()
+        write(
+            tmp_path / f"{number}.parquet", {"id": range(number * 10, number * 10 + 10), "t": texts}, row_group_size=4
+        )
+    reader = Reader(ReadPlan(Files((str(tmp_path),)), Request(), Sharding(1, 30), shuffle=True))
+    (chunk,) = reader.begin()
+    parts = iter(reader.read(chunk))
+    ids, texts = (rebuilt(parts, feature.kind, 30) for feature in reader.layout.features)
+    assert sorted(ids) == [*range(30)]
+    assert ids != sorted(ids)
+    assert texts == [f"{x // 10} {x % 10}".encode() for x in ids]
+
+
+def test_files_whose_types_differ_but_reach_tensorflow_alike(tmp_path: Path) -> None:
+    write(tmp_path / "1.parquet", {"t": pa.array([1, 2], pa.timestamp("us")), "s": ["a", "b"]})
+    write(
+        tmp_path / "2.parquet",
+        {"t": pa.array([3, 4], pa.timestamp("ms")), "s": pa.array(["c", "d"], pa.large_string())},
+    )
+    assert values(tmp_path) == {"t": [1, 2, 3000, 4000], "s": [b"a", b"b", b"c", b"d"]}

@@ -337,7 +337,12 @@ def test_a_missing_tf_keras(at: Node, level: str) -> None:
 
 @pytest.mark.parametrize(
     ("tensorflow", "tensorflow_io", "seen"),
-    [("2.17.1", "0.37.1", None), ("2.17.1", None, "tensorflow-io"), ("2.21.0", "0.37.1", "2.21.0")],
+    [
+        ("2.17.1", "0.37.1", None),
+        ("2.17.1", None, "tensorflow-io"),
+        ("2.21.0", "0.37.1", "2.21.0"),
+        ("2.21.0", None, "2.21.0"),  # to install it would not help
+    ],
 )
 def test_tensorflow_io_and_its_tensorflow(tensorflow: str, tensorflow_io: str | None, seen: str | None) -> None:
     facts = replace(FINE, versions={"tensorflow": tensorflow, "tensorflow-io": tensorflow_io})

@@ -90,7 +90,7 @@ def test_paths_are_relative_to_the_spec_and_not_to_the_process(
         ({"files": "broken.parquet"}, "broken.parquet"),
         ({"files": "data", "columns": ["z"]}, "column z"),
         ({"files": "data", "columns": ["x"], "label": "z"}, "column z"),
-        ({"files": "data", "label": "z"}, "data.train.label is not a column · z · its columns are x, y"),
+        ({"files": "data", "label": "z"}, "data.train: there is no column z for the label"),
         ({"files": "foo://bucket/data"}, "foo://bucket/data"),
     ],
 )

@@ -14,7 +14,7 @@ from cluster.events import Event
 from cluster.locations import join
 from cluster.plan import Facts, Plan, make_plan
 from cluster.recorder import LAST_EVENTS, LAST_LINES, Recorder
-from cluster.spec import parse
+from cluster.spec import JobSpec, RoleSpec, parse
 from cluster.storage import FOLDERS, RunDirectory, read_text
 from cluster.tasks import Task
 
@@ -96,6 +96,29 @@ def test_a_result_is_json_whatever_the_loss_became(recorder: Recorder) -> None:
     recorder.result({"status": "succeeded", "metrics": {"loss": math.nan, "accuracy": 0.5}, "value": Path("/x")})
     written = json.loads(text(recorder, "result.json"), parse_constant=lambda constant: pytest.fail(constant))
     assert written == {"status": "succeeded", "metrics": {"loss": "NaN", "accuracy": 0.5}, "value": "/x"}
+
+
+def test_no_file_of_a_run_holds_a_secret(tmp_path: Path) -> None:
+    storage = "s3://key:hush@bucket/runs"
+    spec = JobSpec(
+        entrypoint="train.py:train",
+        args={"source": "https://ada:hush@example.org/rows"},
+        storage=storage,
+        roles={"worker": RoleSpec(env={"AWS_SECRET_ACCESS_KEY": "hush", "COLOUR": "blue"})},
+        runtime_env={"env_vars": {"HF_TOKEN": "hush"}, "pip": ["x"]},
+    )
+    recorder = Recorder(RunDirectory(str(tmp_path)), make_plan(spec, [], Facts()))
+    recorder.begin()
+    recorder.event(Event("run_started", data={"run_dir": f"{storage}/job-1"}))
+    recorder.post_mortem(1, "worker-0 lost", {})
+    recorder.result({"status": "failed", "run_dir": f"{storage}/job-1", "value": [f"{storage}/job-1/export"]})
+    written = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(written) == 7
+    assert [str(path) for path, content in written.items() if "hush" in content] == []
+    document = yaml.safe_load(text(recorder, "job.yaml"))
+    assert document["roles"]["worker"]["env"] == {"AWS_SECRET_ACCESS_KEY": "***", "COLOUR": "blue"}
+    assert document["storage"] == "s3://key:***@bucket/runs"
+    assert spec.roles["worker"].env["AWS_SECRET_ACCESS_KEY"] == "hush"
 
 
 def test_a_full_disk_leaves_no_half_result(small_disk: Path) -> None:

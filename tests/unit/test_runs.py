@@ -193,6 +193,14 @@ def test_a_step_without_metrics_counts() -> None:
     assert summarise("job-1", [Event("step", 1, FIRST, {"step": 5, "metrics": {}})], {}).step == 5
 
 
+def test_a_run_whose_result_found_no_room_has_ended(tmp_path: Path) -> None:
+    """A full disk takes the few bytes of the last event, and not the result."""
+    ended = Event("run_ended", 1, data={"status": "failed", "exit_code": 5})
+    run = read_run(str(make_run(tmp_path, "job-1", 0.0, about(), Event("task_ready", 1, FIRST), ended)))
+    assert run.status == "failed"
+    assert run.result == {}
+
+
 def test_a_metric_that_became_nan_is_a_number_again(tmp_path: Path) -> None:
     step = Event("step", 1, FIRST, {"step": 5, "metrics": {"loss": math.nan, "norm": math.inf}})
     run = read_run(str(make_run(tmp_path, "job-1", 0.0, about(), step)))

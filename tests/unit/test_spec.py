@@ -222,6 +222,46 @@ def test_every_problem_is_named_at_once() -> None:
         assert part in text
 
 
+def test_contradictions_are_named_beside_keys_that_are_wrong_by_themselves() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse({
+            "script": "train.py",
+            "args": {"epochs": 3},
+            "strategy": "parameter_server",
+            "roles": {"worker": {"cpus": "many"}},  # so nothing can be said of how many parameter servers there are
+            "success": "all_workers",
+            "failure": {"backoff": "soon"},
+            "name": "a b",
+        })  # fmt: skip
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("the spec has 5 problems")
+    parts = (
+        "roles.worker.cpus: should be a number",
+        "failure.backoff: 'soon' is",
+        "args are",
+        "all_workers",
+        "name 'a b'",
+    )
+    assert [part for part in parts if sum(part in line for line in lines) != 1] == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"entrypont": "train.py:train"},  # stands for entrypoint: not a spec without one
+        {"entrypoint": 3},
+        {"entrypoint": "a.py:f", "strategy": "parameter_server", "rolls": {"worker": 1, "ps": 1}},
+        {"entrypoint": "a.py:f", "strategy": "parameter_server", "roles": {"worker": "two", "ps": "one"}},
+        {"entrypoint": "a.py:f", "strategy": "paramter_server", "roles": {"worker": 1, "ps": 1}},
+    ],
+)
+def test_a_wrong_key_is_not_taken_for_one_that_is_absent(document: dict[str, Any]) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(document)
+    for part in ("give either", "at least one", "would never use"):
+        assert part not in str(caught.value)
+
+
 def test_unknown_keys_in_several_places_are_named_at_once() -> None:
     with pytest.raises(SpecError) as caught:
         parse({"entrypoin": "a.py:f", "roles": {"worker": {"cpu": 1}}, "failure": {"retries": 1}})

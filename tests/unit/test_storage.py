@@ -85,6 +85,10 @@ def test_what_lies_below(uri: str, joined: str) -> None:
         ("s3://key:hush@bucket/runs", "s3://key:***@bucket/runs"),
         ("failed for s3://key:hush@bucket/runs?region=x", "failed for s3://key:***@bucket/runs?region=x"),
         ("hdfs://ada@node:9000/runs", "hdfs://ada@node:9000/runs"),
+        ("s3://key:hu/sh@bucket/runs", "s3://key:***@bucket/runs"),  # its / was not written as %2F
+        ("http://head:8265/a@b", "http://head:8265/a@b"),
+        ("at s3://a:b@c and s3://d:e@f", "at s3://a:***@c and s3://d:***@f"),
+        ("abfs://:hush@store/x?client_secret=hush&tenant_id=t", "abfs://:***@store/x?client_secret=***&tenant_id=t"),
     ],
 )
 def test_secrets_are_not_shown(uri: str, text: str) -> None:

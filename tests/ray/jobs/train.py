@@ -50,6 +50,12 @@ def dies(ctx):
     return {"attempt": ctx.attempt}
 
 
+def writes(ctx, lines):
+    """Output, and nothing else."""
+    for number in range(lines):
+        print(f"line {number}")
+
+
 def waits(ctx):
     """Reports one step, then nothing any more."""
     ctx.report(1)

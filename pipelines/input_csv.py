@@ -1,0 +1,320 @@
+"""CSV files as an `Input`: counted in bytes, and cut at line ends, so that one file feeds several readers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.fs as pafs
+
+from pipelines.errors import DataError
+from pipelines.files import File, first_line
+from pipelines.inputs import Format, Options, Segment, check_columns, vanished
+from pipelines.manifest import read_manifest
+from pipelines.storage import csv_type
+
+_THREADS = 16
+#: Bytes that are looked at, of so many files, to infer the types of columns.
+_SAMPLE, _SAMPLED_FILES = 1 << 20, 16
+#: Bytes that are parsed at once.
+_BLOCK = 4 << 20
+
+
+@dataclass(frozen=True)
+class CsvInput:
+    """See `pipelines.inputs.Input`.
+
+    Attributes:
+        names: all columns of the files, in their order.
+        bodies: where the first row of each file begins, in bytes.
+        options: how to read.
+    """
+
+    filesystem: pafs.FileSystem
+    files: tuple[File, ...]
+    schema: pa.Schema
+    names: tuple[str, ...]
+    bodies: tuple[int, ...]
+    options: Options
+
+    format: Format = "csv"
+    rows: None = None
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Bytes of each file."""
+        return tuple(file.size for file in self.files)
+
+    def marks(self, index: int) -> Sequence[int]:
+        """Any place is a good one to cut a file, if it can be cut."""
+        length = self.lengths[index]
+        return [*range(0, length, 1 << 20), length] if self.can_cut(index) else [0, length]
+
+    def can_cut(self, index: int) -> bool:
+        """Not if it is compressed, or has values of several lines."""
+        return self.files[index].path.endswith(".csv") and not self.options.newlines
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {file.path: index for index, file in enumerate(self.files)}
+
+    def read(self, segment: Segment) -> Iterator[pa.RecordBatch]:
+        """The rows of the lines that begin in `segment`; those of a file that cannot be cut, if it begins there.
+
+        Raises:
+            DataError: with file, line and column.
+        """
+        path, index = segment.path, self._index[segment.path]
+        body = self.bodies[index]
+        try:
+            if not self.can_cut(index):
+                if segment.start == 0:
+                    with self.filesystem.open_input_stream(path, compression="detect") as stream:
+                        stream.read(body)
+                        yield from self._rows(stream, path, body)
+                return
+            with self.filesystem.open_input_file(path) as file:
+                start, stop = (line_start(file, max(at, body)) for at in (segment.start, segment.stop))
+                if start < stop:
+                    yield from self._rows(file.get_stream(start, stop - start), path, start)
+        except FileNotFoundError:
+            raise vanished(path) from None
+        except (pa.ArrowException, OSError) as error:
+            raise DataError("cannot read a CSV file", path, first_line(error)) from None
+
+    def _rows(self, stream: pa.NativeFile, path: str, start: int) -> Iterator[pa.RecordBatch]:
+        stored = {field.name: csv_type(field.type) for field in self.schema}
+        try:
+            reader = pacsv.open_csv(
+                stream,
+                read_options=pacsv.ReadOptions(column_names=self.names, block_size=_BLOCK, use_threads=False),
+                parse_options=_parse_options(self.options, self.names),
+                convert_options=_convert_options(self.options, stored, list(self.schema.names)),
+            )
+            for batch in reader:
+                if batch.num_rows:
+                    yield _restored(batch, self.schema)
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" not in str(error):
+                raise self._bad_row(error, path, start) from None
+
+    def _bad_row(self, error: pa.ArrowInvalid, path: str, start: int) -> DataError:
+        """What Arrow says, with the line counted from the start of the file and the column by its name."""
+        text = first_line(error)
+        row = re.search(r"Row #(\d+)", text)
+        column = re.search(r"In CSV column #(\d+)", text)
+        line = f", line {self._lines_before(path, start) + int(row[1])}" if row else ""
+        what = re.sub(r"^(In CSV column #\d+: |CSV parse error: )?(Row #\d+: )?", "", text)
+        if column:
+            name = self.schema.names[int(column[1])] if int(column[1]) < len(self.schema.names) else column[1]
+            todo = f"correct the line, or name a wider type: --type {name}=string"
+            return DataError(what, f"{path}{line}, column {name}", todo)
+        todo = "correct the line; where quoted values hold line ends, add --newlines-in-values"
+        return DataError(what, f"{path}{line}", todo)
+
+    def _lines_before(self, path: str, start: int) -> int:
+        with self.filesystem.open_input_stream(path, compression="detect") as stream:
+            count = 0
+            while start > 0 and (block := stream.read(min(start, _BLOCK))):
+                count += block.count(b"\n")
+                start -= len(block)
+            return count
+
+
+def open_csv(filesystem: pafs.FileSystem, files: tuple[File, ...], options: Options) -> CsvInput:
+    """The rows of CSV `files`, each with a line of column names.
+
+    Types are, in this order: those that are given, those that `tfcluster data convert` wrote down beside the files, and
+    those that the first rows of up to 16 files suggest.
+
+    Raises:
+        DataError: a file is empty or the files do not have the same columns.
+    """
+    manifest = read_manifest(filesystem, files)
+    known = manifest.schema if manifest is not None and manifest.format == "csv" else None
+    if known is not None and manifest is not None and manifest.newlines:
+        options = Options(**{**vars(options), "newlines": True})
+    heads = _heads(filesystem, files, options)
+    names, _ = heads[0]
+    for file, (found, _) in zip(files, heads, strict=True):
+        if found != names:
+            seen = f"{file.path} has {', '.join(found[:20])}; {files[0].path} has {', '.join(names[:20])}"
+            raise DataError("CSV files do not have the same columns", seen, "write all files with one line of names")
+    wanted = names if options.columns is None else list(options.columns)
+    check_columns(names, wanted, files[0].path)
+    given = _given(options, names, files[0].path)
+    if known is not None and known.names == names:
+        schema = pa.schema([pa.field(name, given.get(name, known.field(name).type)) for name in names])
+    else:
+        schema, newlines = _inferred(filesystem, files, heads, options, given)
+        options = Options(**{**vars(options), "newlines": options.newlines or newlines})
+    return CsvInput(
+        filesystem=filesystem,
+        files=files,
+        schema=pa.schema([schema.field(name) for name in wanted]),
+        names=tuple(names),
+        bodies=tuple(body for _, body in heads),
+        options=options,
+    )
+
+
+def line_start(file: pa.NativeFile, at: int) -> int:
+    """Where the first line begins at `at` or later, in bytes; the end of the file where none does.
+
+    The byte before `at` is a line end, or it is not: so the search begins there.
+    """
+    size: int = file.size()
+    position = max(0, at - 1)
+    if at <= 0:
+        return 0
+    while position < size:
+        block = file.read_at(min(1 << 16, size - position), position)
+        found: int = block.find(b"\n")
+        if found >= 0:
+            return min(size, position + found + 1)
+        position += len(block)
+    return size
+
+
+def estimated_rows(source: CsvInput) -> int:
+    """About how many rows there are, from how many lines the first bytes of up to 16 files hold."""
+    lines = seen = 0
+    for file in source.files[:: -(-len(source.files) // _SAMPLED_FILES)]:
+        with source.filesystem.open_input_file(file.path) as raw:
+            try:
+                packed = not file.path.endswith(".csv")
+                stream = pa.CompressedInputStream(raw, _codec(file.path)) if packed else raw
+                text = stream.read(_SAMPLE)
+                lines += text.count(b"\n") - 1
+                seen += min(file.size, raw.tell())
+            except (pa.ArrowException, OSError) as error:
+                raise DataError("cannot read a CSV file", file.path, first_line(error)) from None
+    return max(0, round(lines * sum(source.lengths) / max(1, seen)))
+
+
+def _codec(path: str) -> str:
+    return {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}[path.rpartition(".")[2]]
+
+
+def _heads(filesystem: pafs.FileSystem, files: Sequence[File], options: Options) -> list[tuple[list[str], int]]:
+    """The column names of each file, and where its first row begins."""
+
+    def head(file: File) -> tuple[list[str], int]:
+        try:
+            with filesystem.open_input_stream(file.path, compression="detect") as stream:
+                text = b""
+                while b"\n" not in text and (more := stream.read(1 << 16)):
+                    text += more
+        except (pa.ArrowException, OSError) as error:
+            raise DataError("cannot read a CSV file", file.path, first_line(error)) from None
+        line, end, _ = text.partition(b"\n")
+        if not line.strip():
+            todo = "the first line must name the columns" if text else "write it again, or leave it out"
+            raise DataError(
+                "a CSV file is empty" if not text else "a CSV file begins with an empty line", file.path, todo
+            )
+        try:
+            table = pacsv.read_csv(pa.BufferReader(line + b"\n"), parse_options=_parse_options(options, ["", ""]))
+        except pa.ArrowInvalid as error:
+            raise DataError("cannot read the column names of a CSV file", file.path, first_line(error)) from None
+        return list(table.schema.names), len(line) + len(end)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(head, files))
+
+
+def _given(options: Options, names: list[str], seen: str) -> dict[str, pa.DataType]:
+    check_columns(names, [name for name, _ in options.types], seen)
+    given = {}
+    for name, text in options.types:
+        try:
+            given[name] = pa.type_for_alias(text)
+        except ValueError:
+            todo = "write it like int64, float32, bool, string, binary, date32, timestamp[us]"
+            raise DataError("there is no such Arrow type", f"{name}={text}", todo) from None
+    return given
+
+
+def _inferred(
+    filesystem: pafs.FileSystem,
+    files: Sequence[File],
+    heads: Sequence[tuple[list[str], int]],
+    options: Options,
+    given: dict[str, pa.DataType],
+) -> tuple[pa.Schema, bool]:
+    """The narrowest types that hold the sampled rows, and whether a value of theirs holds a line end."""
+    names = heads[0][0]
+    step = -(-len(files) // _SAMPLED_FILES)
+    schemas, newlines = [], False
+    for file, (_, body) in list(zip(files, heads, strict=True))[::step]:
+        try:
+            with filesystem.open_input_stream(file.path, compression="detect") as stream:
+                text = stream.read(body + _SAMPLE)[body:]
+        except (pa.ArrowException, OSError) as error:
+            raise DataError("cannot read a CSV file", file.path, first_line(error)) from None
+        newlines = newlines or any(line.count(b'"') % 2 for line in text.split(b"\n")[:-1])
+        if len(text) == _SAMPLE:
+            text = text[: text.rfind(b"\n") + 1] or text
+        if text:
+            schemas.append(_sample_schema(text, names, Options(**{**vars(options), "newlines": newlines}), given))
+    if not schemas:
+        return pa.schema([(name, given.get(name, pa.string())) for name in names]), newlines
+    types = []
+    for name in names:
+        found = {schema.field(name).type for schema in schemas} - {pa.null()}
+        types.append((name, given.get(name) or _widest(found)))
+    return pa.schema(types), newlines
+
+
+def _sample_schema(text: bytes, names: list[str], options: Options, given: dict[str, pa.DataType]) -> pa.Schema:
+    read = pacsv.ReadOptions(column_names=names, block_size=2 * _SAMPLE, use_threads=False)
+    convert = _convert_options(options, {name: csv_type(kind) for name, kind in given.items()}, names)
+    try:
+        reader = pacsv.open_csv(pa.BufferReader(text), read, _parse_options(options, names), convert)
+    except pa.ArrowInvalid:  # what is wrong is said, with its line, when the file is read
+        return pa.schema([(name, pa.null()) for name in names])
+    return reader.schema
+
+
+def _widest(found: set[pa.DataType]) -> pa.DataType:
+    """One type for all: that of whole numbers and floats is float64, anything else that differs is a string."""
+    if len(found) == 1:
+        return next(iter(found))
+    numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in found)
+    return pa.float64() if found and numbers else pa.string()
+
+
+def _parse_options(options: Options, names: Sequence[str]) -> pacsv.ParseOptions:
+    # In a file of one column an empty line is a null.
+    return pacsv.ParseOptions(
+        delimiter=options.delimiter, newlines_in_values=options.newlines, ignore_empty_lines=len(names) > 1
+    )
+
+
+def _convert_options(options: Options, types: dict[str, Any], columns: list[str]) -> pacsv.ConvertOptions:
+    return pacsv.ConvertOptions(
+        column_types=types,
+        include_columns=columns,
+        null_values=list(options.nulls),
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    through_binary = pa.types.is_fixed_size_binary(kind) and not pa.types.is_decimal(kind)
+    return (column.cast(pa.binary()) if through_binary else column).cast(kind)
+
+
+def _restored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [
+        column if column.type == field.type else _cast(column, field.type)
+        for column, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

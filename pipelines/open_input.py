@@ -1,0 +1,53 @@
+"""Files of any of the formats as an `Input`, by the endings of their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pipelines import files as finding
+from pipelines.errors import DataError
+from pipelines.input_csv import open_csv
+from pipelines.input_parquet import open_parquet
+from pipelines.input_tfrecord import open_tfrecord
+from pipelines.inputs import Format, Input, Options
+
+CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst")
+
+
+def open_input(files: str | Sequence[str], options: Options | None = None) -> Input:
+    """The rows of `files`: Parquet, CSV or TFRecord, by the endings of their names.
+
+    Raises:
+        DataError: nothing there, more than one format, or files that are not of one schema.
+    """
+    options = options or Options()
+    # Tasks on Ray have another working directory.
+    patterns = [files] if isinstance(files, str) else files
+    patterns = [name if "://" in name else os.path.abspath(os.path.expanduser(name)) for name in patterns]
+    filesystem, found = finding.find(patterns, (*finding.DATA_ENDINGS, *CSV_ENDINGS))
+    of_format: dict[Format, str] = {}
+    for file in found:
+        of_format.setdefault(format_of(file.path), file.path)
+    if len(of_format) > 1:
+        raise DataError("the files are of more than one format", ", ".join(of_format.values()), "name one kind of file")
+    kind = next(iter(of_format))
+    if kind == "parquet":
+        return open_parquet(filesystem, tuple(found), options)
+    return (open_csv if kind == "csv" else open_tfrecord)(filesystem, tuple(found), options)
+
+
+def format_of(path: str) -> Format:
+    """By the ending of the name.
+
+    Raises:
+        DataError: the ending is none that we know.
+    """
+    if path.endswith(finding.PARQUET_ENDINGS):
+        return "parquet"
+    if path.endswith(CSV_ENDINGS):
+        return "csv"
+    if path.endswith(finding.DATA_ENDINGS):
+        return "tfrecord"
+    todo = f"names must end in {' '.join((*finding.DATA_ENDINGS[:3], *CSV_ENDINGS))}"
+    raise DataError("the format of a file is not known", path, todo)

@@ -1,0 +1,110 @@
+"""Finding data files: paths, directories, globs and lists, partitioned folders, and what is said of nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.errors import DataError
+from pipelines.files import expand, find, partitions
+
+
+def write(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"x": [1, 2]}), path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """`a/1.parquet`, `a/b/2.parquet`, `c/3.parquet`, hidden ones and another kind."""
+    for name in ("a/1.parquet", "a/b/2.parquet", "c/3.parquet", "a/_temporary/x.parquet", "a/.hidden.parquet"):
+        write(tmp_path / name)
+    (tmp_path / "a" / "_SUCCESS").touch()
+    (tmp_path / "a" / "notes.txt").write_text("notes")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("", ["a/1", "a/b/2", "c/3"]),
+        ("a", ["a/1", "a/b/2"]),
+        ("a/", ["a/1", "a/b/2"]),
+        ("a/1.parquet", ["a/1"]),
+        ("*/[0-9].parquet", ["a/1", "c/3"]),
+        ("a/*.parquet", ["a/.hidden", "a/1"]),
+        ("**/[123].parquet", ["a/1", "a/b/2", "c/3"]),
+        ("a/**/[0-9x].parquet", ["a/1", "a/_temporary/x", "a/b/2"]),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_paths_directories_and_globs(folder: Path, scheme: str, pattern: str, names: list[str]) -> None:
+    _, paths = expand(f"{scheme}{folder}/{pattern}")
+    assert [str(Path(path).relative_to(folder)).removesuffix(".parquet") for path in paths] == names
+
+
+def test_a_list_keeps_its_order_and_each_file_once(folder: Path) -> None:
+    _, paths = expand([f"{folder}/c/3.parquet", f"{folder}/a/1.parquet", f"{folder}/*/3.parquet"])
+    assert [Path(path).name for path in paths] == ["3.parquet", "1.parquet"]
+
+
+def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert [Path(path) for path in expand("a")[1]] == [Path("a/1.parquet"), Path("a/b/2.parquet")]
+    assert [Path(path) for path in expand("./*/3.parquet")[1]] == [Path("c/3.parquet")]
+    assert len(expand(".")[1]) == 3
+    assert [Path(path) for path in expand("?/3.parquet")[1]] == [Path("c/3.parquet")]
+
+
+def test_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    assert expand("~/c")[1] == [f"{folder}/c/3.parquet"]
+
+
+def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
+    path = write(tmp_path / "day[1].parquet")
+    assert expand(str(path))[1] == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "no data files are given"),
+        ("{tmp}/absent", "no data file is there · {tmp}/absent"),
+        ("{tmp}/*.parquet", "no data file is there"),
+        ("{tmp}", "no data file is there · {tmp} · check the path; directories are searched for *.parquet"),
+        ("nosuch://bucket/x", "cannot open the file system of the data · nosuch://bucket/x"),
+    ],
+)
+def test_nothing_to_read(tmp_path: Path, files: str | list[str], message: str) -> None:
+    where = files.format(tmp=tmp_path) if isinstance(files, str) else files
+    with pytest.raises(DataError) as caught:
+        expand(where)
+    assert message.format(tmp=tmp_path) in str(caught.value)
+
+
+def test_files_on_two_file_systems(folder: Path, s3: str) -> None:
+    with pytest.raises(DataError, match="data files lie on different file systems"):
+        expand([str(folder), s3])
+
+
+def test_a_file_tells_its_size_and_when_it_changed(folder: Path) -> None:
+    _, files = find(str(folder / "a"))
+    assert [(file.size, file.changed) for file in files] == [
+        (Path(file.path).stat().st_size, Path(file.path).stat().st_mtime_ns) for file in files
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["", "/year=*", "/*/**/*.parquet"])
+def test_the_columns_that_folders_name(tmp_path: Path, pattern: str) -> None:
+    write(tmp_path / "year=2013" / "town=New%20York" / "part.parquet")
+    write(tmp_path / "year=__HIVE_DEFAULT_PARTITION__" / "town=Z=1" / "part.parquet")
+    _, files = find(f"{tmp_path}{pattern}" + ("/*/*.parquet" if pattern == "/year=*" else ""))
+    assert [partitions(file) for file in files] == [
+        {"year": "2013", "town": "New York"},
+        {"year": None, "town": "Z=1"},
+    ]

@@ -1,0 +1,363 @@
+"""Positions in real files: every row exactly once relative to the checkpoints that survive kills and resizes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.checkpoints import Position
+from cluster.datasets import Standings, Starts
+from pipelines.errors import DataError
+from pipelines.layout import Request
+from pipelines.reader import Reader, ReadPlan
+from pipelines.shards import Remainder, Sharding, left, rows_in, whole
+from pipelines.sources import Files
+
+pytestmark = pytest.mark.timeout(120)
+
+ROWS = 257
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Row ids 0 to 256 in three files of unequal row groups."""
+    folder = tmp_path_factory.mktemp("rows")
+    for number, ids in enumerate(np.split(np.arange(ROWS), [60, 71])):
+        pq.write_table(pa.table({"id": ids}), folder / f"part-{number}.parquet", row_group_size=19)
+    return folder
+
+
+def batches_of(reader: Reader) -> Iterator[list[int]]:
+    """The row ids of each batch of the iteration that begins now."""
+    for chunk in reader.begin():
+        (ids,) = reader.read(chunk)
+        size = int(chunk[3])
+        assert len(ids) == chunk[2] - chunk[1]
+        yield from (ids[start : start + size].tolist() for start in range(0, len(ids), size))
+
+
+@dataclass
+class Job:
+    """A job that is killed and started again, as `cluster.context` and the callbacks run one.
+
+    Attributes:
+        kept: rows by epoch that the surviving checkpoint has been trained on.
+        position: the surviving checkpoint's position, as JSON.
+        too_few: rows that were left of the last epoch, fewer than tasks: no epoch follows that could have them.
+    """
+
+    files: Path
+    shuffle: bool
+    remainder: Remainder
+    counted_by_keras: bool
+    epochs: int = 3
+    kept: Counter[tuple[int, int]] = field(default_factory=Counter)
+    position: str | None = None
+    step: int = 0
+    kills: int = 0
+    attempts: int = 0
+    too_few: int = 0
+
+    def attempt(self, workers: int, batch: int, every: int, steps: int) -> bool:
+        """Train on `workers` tasks until the job is done, which is told, or killed after some `steps`."""
+        sharding = Sharding(workers, batch, self.remainder)
+        now: list[int | None] = [None]
+        standings = [Standings() for _ in range(workers)]
+        readers = []
+        first = 0
+        for shard, standing in enumerate(standings):
+            plan = ReadPlan(Files((str(self.files),)), Request(), sharding, shard, self.shuffle, 3)
+            reader = Reader(plan)
+            mine = standing.of("train", reader)
+            if self.position is not None:
+                saved = Position(**json.loads(self.position))
+                resumed = standing.resume(saved.epoch, saved.batch, saved.data)
+                first = resumed if self.counted_by_keras else saved.epoch
+            epoch_now = (lambda: now[0]) if self.counted_by_keras else (lambda: None)
+            reader.start_now = Starts(mine, epoch_now, lambda: False, first)
+            readers.append(reader)
+        self.step = 0 if self.position is None else Position(**json.loads(self.position)).step
+        self.attempts += 1
+        at, rest = standings[0].by_name["train"].resumed or (0, ())
+        if at == self.epochs:
+            self.too_few = rows_in(rest) - ROWS
+        trained = Counter(self.kept)
+        kill_at = self.step + steps
+        for epoch in range(first, self.epochs):
+            now[0] = epoch
+            done = 0
+            batches = standings[0].by_name["train"].left_in(epoch)
+            for step in zip(*map(batches_of, readers), strict=True):
+                assert len({len(ids) for ids in step}) <= 2
+                done += 1
+                self.step += 1
+                trained.update((epoch, row) for ids in step for row in ids)
+                if self.step >= kill_at:
+                    self.kills += 1
+                    return False
+                if done % every == 0:
+                    data = standings[0].to_dict(done, epoch if self.counted_by_keras else None)
+                    self._save(Position(self.step, epoch, done, data), trained)
+            assert done == batches
+            data = standings[0].to_dict(0, epoch if self.counted_by_keras else None)
+            self._save(Position(self.step, epoch + 1, 0, data), trained)
+        return True
+
+    def _save(self, position: Position, trained: Counter[tuple[int, int]]) -> None:
+        self.position, self.kept = json.dumps(asdict(position)), Counter(trained)
+
+
+def attempt(dice: random.Random, workers: list[int], batches: list[int]) -> tuple[int, int, int, int]:
+    """Workers, batch, batches between checkpoints, and steps until the kill; now and then with one row to spare."""
+    if dice.random() < 0.2:
+        return 1, 256, 1, 2
+    steps = dice.choice([1, 2, 5, 20, 60]) + dice.randrange(4)
+    return dice.choice(workers), dice.choice(batches), dice.choice([1, 3, 7, 15]), steps
+
+
+def by_row(job: Job) -> Counter[int]:
+    """How often each row was trained on, over all epochs."""
+    found = Counter[int]()
+    for (_, row), count in job.kept.items():
+        found[row] += count
+    return found
+
+
+@pytest.mark.parametrize("counted_by_keras", [False, True], ids=["own loop", "keras"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_each_row_once_an_epoch_over_hundreds_of_kills(files: Path, shuffle: bool, counted_by_keras: bool) -> None:
+    dice = random.Random(1)
+    kills = moved = 0
+    while kills < 100:
+        job = Job(files, shuffle, "keep", counted_by_keras)
+        while not job.attempt(*attempt(dice, [1, 2, 3, 5, 8], [1, 4, 10, 33, 127])):
+            pass
+        kills += job.kills
+        # Rows that were too few for the tasks move to the next epoch: each row is still once an epoch on the whole.
+        rows = by_row(job)
+        assert sum(rows.values()) == 3 * ROWS - job.too_few
+        assert set(rows.values()) <= ({3, 2} if job.too_few else {3})
+        assert set(job.kept.values()) <= {1, 2}
+        twice = sum(count == 2 for count in job.kept.values())
+        assert twice + job.too_few < 8 * job.attempts
+        moved += twice
+    assert moved
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_no_row_twice_an_epoch_when_the_remainder_is_dropped(files: Path, shuffle: bool) -> None:
+    dice = random.Random(2)
+    kills = 0
+    while kills < 100:
+        job = Job(files, shuffle, "drop", False)
+        largest = 0
+        done = False
+        while not done:
+            workers, batch, *when = attempt(dice, [1, 2, 3, 5], [1, 4, 10])
+            largest = max(largest, workers * (batch + 1))
+            done = job.attempt(workers, batch, *when)
+        kills += job.kills
+        assert set(job.kept.values()) == {1}
+        for epoch in range(3):
+            rows = sum(1 for number, _ in job.kept if number == epoch)
+            # Each attempt leaves out less than a batch on every task, and what is left may be too few for the next.
+            assert rows > ROWS - largest * (job.attempts + 1)
+
+
+def test_two_kills_without_a_checkpoint_between_them_resume_alike(files: Path) -> None:
+    def rest(position: Position, workers: int) -> list[list[int]]:
+        found = []
+        for shard in range(workers):
+            reader = Reader(ReadPlan(Files((str(files),)), sharding=Sharding(workers, 10), shard=shard, shuffle=True))
+            standings = Standings()
+            standing = standings.of("train", reader)
+            first = standings.resume(position.epoch, position.batch, position.data)
+            reader.start_now = Starts(standing, lambda: None, lambda: False, first)
+            found.append([row for batch in batches_of(reader) for row in batch])
+        return found
+
+    reader = Reader(ReadPlan(Files((str(files),)), sharding=Sharding(2, 10), shard=0, shuffle=True))
+    standings = Standings()
+    standings.of("train", reader).begin(4, resumes=True)
+    position = Position(5, 4, 5, standings.to_dict(1))
+    assert rest(position, 3) == rest(position, 3)
+    rows = sorted(itertools.chain(*rest(position, 3)))
+    assert len(rows) == ROWS - 2 * 5 * 10
+    assert rows == sorted(itertools.chain(*rest(position, 1)))
+
+
+def standing_at(files: Path, sharding: Sharding, **plan: Any) -> Standings:
+    standings = Standings()
+    standings.of("train", Reader(ReadPlan(Files((str(files),)), sharding=sharding, **plan)))
+    return standings
+
+
+@pytest.mark.parametrize("remainder", ["keep", "drop"])
+def test_fewer_rows_left_than_workers(files: Path, remainder: Remainder) -> None:
+    """One row is left, and eight tasks cannot share it: with keep it goes to the next epoch."""
+    before = standing_at(files, Sharding(1, 256 if remainder == "keep" else 64, remainder))
+    before.by_name["train"].begin(0, resumes=True)
+    done = 1 if remainder == "keep" else 4
+    saved = json.loads(json.dumps(before.to_dict(1)))
+    after = standing_at(files, Sharding(8, 4, remainder))
+    assert after.resume(0, done, saved) == 1
+    assert after.batches_done(1) <= 0
+    epoch, line = after.by_name["train"].begin(1, resumes=True)
+    kept = ((0, 256, 257),) if remainder == "keep" else ()
+    assert (epoch, line) == (1, (*kept, (1, 0, 257)) if kept else line)
+    assert after.by_name["train"].left_in(1) == (9 if remainder == "keep" else 8)
+    assert after.by_name["train"].left_in(2) == after.by_name["train"].batches
+
+
+def test_all_batches_done_goes_on_with_the_next_epoch(files: Path) -> None:
+    before = standing_at(files, Sharding(2, 64))
+    before.by_name["train"].begin(0, resumes=True)
+    after = standing_at(files, Sharding(2, 64))
+    assert after.resume(0, 3, before.to_dict(1)) == 1
+    assert after.batches_done(1) == 0
+    assert after.by_name["train"].begin(1, resumes=True) == (1, whole(1, ROWS))
+
+
+def test_a_loop_of_ones_own_finds_nothing_left_of_an_epoch_that_was_done(files: Path) -> None:
+    before = standing_at(files, Sharding(2, 64))
+    before.by_name["train"].begin(0, resumes=True)
+    reader = Reader(ReadPlan(Files((str(files),)), sharding=Sharding(2, 64)))
+    standings = Standings()
+    standing = standings.of("train", reader)
+    standings.resume(0, 3, before.to_dict(1))
+    reader.start_now = Starts(standing, lambda: None, lambda: False, 0)
+    assert [len(list(batches_of(reader))) for _ in range(3)] == [0, 3, 3]
+    assert [standings.by_name["train"].left_in(epoch) for epoch in range(3)] == [0, 3, 3]
+
+
+def test_a_position_tells_of_the_datasets_that_are_trained_on(files: Path) -> None:
+    standings = Standings()
+    for name in ("train", "valid", "unread", "stale"):
+        standings.of(name, Reader(ReadPlan(Files((str(files),)), sharding=Sharding(2, 64))))
+    standings.by_name["train"].begin(4, resumes=True)
+    standings.by_name["valid"].begin(4, resumes=False)
+    standings.by_name["stale"].begin(3, resumes=True)
+    assert [*standings.to_dict(1, 4)] == ["train"]
+    assert [*standings.to_dict(1)] == ["train", "stale"]
+    assert standings.to_dict(0, 4) == {}
+
+
+def test_a_whole_epoch_needs_no_position_of_the_data(files: Path) -> None:
+    standings = standing_at(files, Sharding(2, 64))
+    assert standings.resume(7, 0, {}) == 7
+    assert standings.resume(7, 3, {}) == 7
+    assert standings.batches_done(7) == 0
+
+
+def test_a_resumed_epoch_says_how_many_batches_are_left(files: Path) -> None:
+    before = standing_at(files, Sharding(2, 10))
+    before.by_name["train"].begin(5, resumes=True)
+    after = standing_at(files, Sharding(2, 10))
+    assert after.resume(5, 4, before.to_dict(1)) == 5
+    assert after.by_name["train"].left_in(5) == 13 - 4
+    assert after.batches_done(5) == 4
+    assert after.batches_done(6) == 0
+    assert after.batches_left(5) == 9
+
+
+def test_evaluation_is_on_all_rows_also_while_an_epoch_is_resumed(files: Path) -> None:
+    before = standing_at(files, Sharding(1, 10))
+    before.by_name["train"].begin(0, resumes=True)
+    reader = Reader(ReadPlan(Files((str(files),)), sharding=Sharding(1, 10)))
+    standings, testing = Standings(), [True]
+    standing = standings.of("train", reader)
+    standings.resume(0, 20, before.to_dict(1))
+    reader.start_now = Starts(standing, lambda: 0, lambda: testing[0], 0)
+    assert sum(map(len, batches_of(reader))) == ROWS
+    testing[0] = False
+    assert sum(map(len, batches_of(reader))) == ROWS - 200
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [({"shuffle": True}, "'shuffle': True"), ({"seed": 1}, "'seed': 1")],
+)
+def test_a_position_of_another_order_is_refused(files: Path, change: dict[str, Any], seen: str) -> None:
+    before = standing_at(files, Sharding(2, 10))
+    before.by_name["train"].begin(0, resumes=True)
+    with pytest.raises(DataError, match=r"data\.train is not what it was when the checkpoint was written") as caught:
+        standing_at(files, Sharding(2, 10), **change).resume(0, 1, before.to_dict(1))
+    assert seen in caught.value.seen
+    assert caught.value.todo == "put the files and the order back, or start a new run"
+
+
+def test_a_position_of_other_files_is_refused(files: Path, tmp_path: Path) -> None:
+    before = standing_at(files, Sharding(2, 10))
+    before.by_name["train"].begin(0, resumes=True)
+    pq.write_table(pa.table({"id": range(300)}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"257 rows, .*; now 300 rows"):
+        standing_at(tmp_path / "x.parquet", Sharding(2, 10)).resume(0, 1, before.to_dict(1))
+
+
+LARGE = 100_000_000
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 million rows, all zero, in 100 row groups of a file of some kilobytes."""
+    path = tmp_path_factory.mktemp("large") / "x.parquet"
+    table = pa.table({"zero": pa.repeat(pa.scalar(0, pa.int8()), LARGE // 100)})
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for _ in range(100):
+            writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_the_end_of_an_epoch_of_100_million_rows_is_resumed_as_quickly_as_its_start(large: Path, shuffle: bool) -> None:
+    sharding = Sharding(4, 1024)
+
+    def first_batch(done: int) -> tuple[int, list[tuple[str, int]]]:
+        """Calls of functions until the first chunk is there, and the row groups that were read for it."""
+        line = left(whole(0, LARGE), sharding, done) if done else None
+        reader = Reader(ReadPlan(Files((str(large),)), Request(), sharding, 3, shuffle, line=line))
+        read: list[tuple[str, int]] = []
+        source, original = reader.source, reader.source.read
+
+        def counted(unit: Any) -> pa.Table:
+            read.append((unit.file, unit.row_group))
+            return original(unit)
+
+        source.read = counted  # type: ignore[method-assign]
+        calls = 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            chunk = reader.begin()[0]
+            reader.read(chunk)
+        finally:
+            sys.setprofile(None)
+            reader._pool.shutdown(wait=True)
+        return calls, read
+
+    batches = LARGE // 4 // 1024
+    start_calls, start_read = first_batch(0)
+    end_calls, end_read = first_batch(batches - 100)
+    assert len(end_read) <= len(start_read) <= 3
+    assert end_calls <= start_calls * 1.2 + 100
