@@ -194,11 +194,18 @@ class TaskContext:
         batch = self._per_replica(data.batch, f"data.{name}.batch")
         reader = Reader(read_plan(data, Sharding(self.worker_count, batch, data.remainder), self.shard))
         self._tell_skipped(name, reader)
-        standing = self._standings.of(name, reader)
+        standing = self._standings.of(name, reader, self._batches_a_step())
         first = 0 if start is None else self._resume_one(standing, start, name)
         reader.start_now = Starts(standing, lambda: self.epoch, lambda: self.testing, first)
         resumes = self.expected_checkpoint is not None
-        return file_dataset(reader, deterministic=data.deterministic, resumes=resumes)
+        steps = self._batches_a_step()
+        return file_dataset(reader, deterministic=data.deterministic, resumes=resumes, per_step=steps)
+
+    def _batches_a_step(self) -> int:
+        """Batches of a shard that one step takes: one for each replica of this task."""
+        if self.spec.strategy not in SYNCHRONOUS or self.strategy is None:
+            return 1
+        return int(self.strategy.num_replicas_in_sync // self.worker_count)
 
     def _tell_skipped(self, name: str, reader: Reader) -> None:
         if reader.skipped:

@@ -49,6 +49,7 @@ class Standing:
         order: what the order of rows depends on besides the epoch; a position is worth nothing under another.
         line: the rows that were before all tasks when the latest iteration of training began.
         resumed: the epoch that was resumed, and what is left of it.
+        per_step: batches that a task takes in one step: one for each of its replicas.
         ahead: whether that is a later epoch than the one that the latest iteration is of, and which is over therefore.
     """
 
@@ -57,6 +58,7 @@ class Standing:
     order: Mapping[str, Any]
     line: Line = ()
     resumed: tuple[int, Line] | None = None
+    per_step: int = 1
     ahead: bool = False
 
     @property
@@ -79,7 +81,8 @@ class Standing:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a position."""
         sharding = {"shards": self.sharding.shards, "batch": self.sharding.batch, "remainder": self.sharding.remainder}
-        return {"rows": self.rows, "order": dict(self.order), "sharding": sharding, "line": self.line}
+        order = dict(self.order)
+        return {"rows": self.rows, "order": order, "sharding": sharding, "line": self.line, "per_step": self.per_step}
 
     def resume(self, epoch: int, batch: int, saved: Mapping[str, Any], name: str) -> int:
         """Go on where a position of an earlier attempt, maybe with other tasks, left the dataset.
@@ -88,7 +91,7 @@ class Standing:
 
         Args:
             epoch: that the position is in.
-            batch: batches done by each of its tasks.
+            batch: steps done by each of its tasks.
             saved: what `to_dict` made then.
             name: of the dataset, for the error.
 
@@ -105,7 +108,7 @@ class Standing:
                 "put the files and the order back, or start a new run",
             )
         line = tuple(Span(*span) for span in saved["line"])
-        rest = shards.left(line, Sharding(**saved["sharding"]), batch)
+        rest = shards.left(line, Sharding(**saved["sharding"]), batch * saved["per_step"])
         if shards.rows_in(rest) < self.sharding.shards * self._least():
             kept = rest if self.sharding.remainder == "keep" else ()
             epoch, rest = epoch + 1, (*kept, *shards.whole(epoch + 1, self.rows))
@@ -115,6 +118,14 @@ class Standing:
     def _least(self) -> int:
         """Rows that each task needs for a batch."""
         return 1 if self.sharding.remainder == "keep" else self.sharding.batch
+
+    def steps_left(self, epoch: int) -> int:
+        """Steps of `epoch` that each task has before it."""
+        return -(-self.left_in(epoch) // self.per_step)
+
+    def steps_done(self, epoch: int) -> int:
+        """By how many steps `epoch` is shorter than others."""
+        return -(-self.batches // self.per_step) - self.steps_left(epoch)
 
     def left_in(self, epoch: int) -> int:
         """Batches of `epoch` that each task has before it."""
@@ -131,12 +142,12 @@ class Standings:
 
     by_name: dict[str, Standing] = field(default_factory=dict)
 
-    def of(self, name: str, reader: Reader) -> Standing:
-        """The standing of the dataset that `reader` reads."""
+    def of(self, name: str, reader: Reader, per_step: int = 1) -> Standing:
+        """The standing of the dataset that `reader` reads, of which a step takes `per_step` batches."""
         plan = reader.plan
         if name not in self.by_name:
             order = {"shuffle": plan.shuffle, "seed": plan.seed}
-            self.by_name[name] = Standing(reader.rows, plan.sharding, order)
+            self.by_name[name] = Standing(reader.rows, plan.sharding, order, per_step=per_step)
         return self.by_name[name]
 
     def to_dict(self, batch: int, epoch: int | None = None) -> dict[str, Any]:
@@ -153,13 +164,13 @@ class Standings:
         return max([self.by_name[name].resume(epoch, batch, data[name], name) for name in known], default=epoch)
 
     def batches_done(self, epoch: int) -> int:
-        """By how many batches `epoch` is shorter than others, because it was resumed; longer, where less than 0."""
+        """By how many steps `epoch` is shorter than others, because it was resumed; longer, where less than 0."""
         resumed = [standing for standing in self.by_name.values() if standing.resumed is not None]
-        return max((standing.batches - standing.left_in(epoch) for standing in resumed), default=0)
+        return max((standing.steps_done(epoch) for standing in resumed), default=0)
 
     def batches_left(self, epoch: int) -> int:
-        """Batches of `epoch` that each task has before it, in a dataset that was resumed."""
-        return min((s.left_in(epoch) for s in self.by_name.values() if s.resumed is not None), default=0)
+        """Steps of `epoch` that each task has before it, in a dataset that was resumed."""
+        return min((s.steps_left(epoch) for s in self.by_name.values() if s.resumed is not None), default=0)
 
 
 class Starts:

@@ -32,6 +32,7 @@ def file_dataset(
     repeat: bool = False,
     deterministic: bool = True,
     resumes: bool = False,
+    per_step: int = 1,
 ) -> tf.data.Dataset:
     """The rows of one shard, in batches, each row of the files on exactly one shard.
 
@@ -43,6 +44,7 @@ def file_dataset(
         repeat: epoch after epoch without end.
         deterministic: False lets chunks overtake each other.
         resumes: an iteration may begin within its epoch, and so be shorter than the others.
+        per_step: batches that one step of training takes, one for each replica; the length is told in steps.
 
     Returns:
         A dataset of features by name, or of `(features, label)`: `[batch]`, `[batch, n]` for fixed-size lists and
@@ -59,11 +61,12 @@ def file_dataset(
     if repeat:
         epochs = epochs.repeat()
     batches = epochs.flat_map(_as_it_is(lambda _: _one_epoch(reader, deterministic)))
-    if not resumes:
+    if not resumes and per_step == 1:
         count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
         batches = batches.apply(tf.data.experimental.assert_cardinality(count))
     batches = batches.prefetch(READY_BATCHES).with_options(per_worker_options(deterministic=deterministic))
-    return _of_length(batches, reader.batches) if resumes and not repeat else batches
+    told = resumes or per_step > 1
+    return _of_length(batches, -(-reader.batches // per_step)) if told and not repeat else batches
 
 
 def read_dataset(

@@ -266,6 +266,23 @@ def test_a_whole_epoch_needs_no_position_of_the_data(files: Path) -> None:
     assert standings.batches_done(7) == 0
 
 
+def test_a_step_of_several_replicas_takes_as_many_batches(files: Path) -> None:
+    def standings_of(per_step: int) -> Standings:
+        standings = Standings()
+        standings.of("train", Reader(ReadPlan(Files((str(files),)), sharding=Sharding(2, 10))), per_step)
+        return standings
+
+    before = standings_of(2)
+    before.by_name["train"].begin(5, resumes=True)
+    after = standings_of(2)
+    assert after.resume(5, 4, before.to_dict(4)) == 5
+    assert after.by_name["train"].left_in(5) == 13 - 8
+    assert (after.batches_done(5), after.batches_left(5)) == (7 - 3, 3)
+    after = standings_of(1)
+    after.resume(5, 4, before.to_dict(4))
+    assert (after.batches_done(5), after.batches_left(5)) == (8, 5)
+
+
 def test_a_resumed_epoch_says_how_many_batches_are_left(files: Path) -> None:
     before = standing_at(files, Sharding(2, 10))
     before.by_name["train"].begin(5, resumes=True)
