@@ -55,8 +55,17 @@ def main() -> None:
         typer.echo("interrupted", err=True)
         raise SystemExit(130) from None
     except BrokenPipeError:  # `tfcluster logs RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(1) from None
+    finally:
+        _flush_what_is_read()
+
+
+def _flush_what_is_read() -> None:
+    """Flush standard output, or let it go where nobody reads it: Python would end with a code of its own, 120."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _colours() -> bool:

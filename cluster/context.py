@@ -241,9 +241,10 @@ class TaskContext:
         if isinstance(data, tf.data.Dataset):
             return shared_rows(data, sharding, self.shard)
         reader = array_reader(data, sharding, self.shard, shuffle=shuffle, seed=seed)
-        standing = self._standings.of(f"shared {len(self._standings.by_name)}", reader)
+        steps = self._batches_a_step()
+        standing = self._standings.of(f"shared {len(self._standings.by_name)}", reader, steps)
         reader.start_now = Starts(standing, lambda: self.epoch, lambda: self.testing, 0)
-        return array_dataset(data, reader, resumes=self.expected_checkpoint is not None)
+        return array_dataset(data, reader, resumes=self.expected_checkpoint is not None, per_step=steps)
 
     def _resume_one(self, standing: Standing, position: Position, name: str) -> int:
         """The epoch of the position, which is that of the first iteration, also where nothing is left of it."""

@@ -30,14 +30,14 @@ def array_reader(arrays: Any, sharding: Sharding, shard: int, *, shuffle: bool =
     return Reader(ReadPlan(Files(()), sharding=sharding, shard=shard, shuffle=shuffle, seed=seed), open_arrays(flat))
 
 
-def array_dataset(arrays: Any, reader: Reader, *, resumes: bool = False) -> tf.data.Dataset:
-    """Batches of `array_reader`'s shard, in the structure of `arrays`."""
+def array_dataset(arrays: Any, reader: Reader, *, resumes: bool = False, per_step: int = 1) -> tf.data.Dataset:
+    """Batches of `array_reader`'s shard, in the structure of `arrays`; see `pipelines.dataset.file_dataset`."""
     import tensorflow as tf
 
     def packed(features: dict[str, tf.Tensor]) -> Any:
         return tf.nest.pack_sequence_as(arrays, [features[str(number)] for number in range(len(features))])
 
-    found = file_dataset(reader, resumes=resumes)
+    found = file_dataset(reader, resumes=resumes, per_step=per_step)
     mapped = found.map(tf.autograph.experimental.do_not_convert(packed))
     mapped.cardinality = found.cardinality
     return mapped

@@ -46,6 +46,20 @@ def test_each_row_is_on_exactly_one_worker_and_all_have_as_many_batches(start, p
     assert sorted(i for value in values for batch in value["batches"] for i in batch) == list(range(1001))
 
 
+def test_data_in_memory_is_shared_out_too(start):
+    job = start(
+        entrypoint="train.py:rows_shared",
+        strategy="multi_worker_mirrored",
+        roles={"worker": 3},
+        success="all_workers",
+    )
+    job.join()
+    values = [e.data["value"] for e in job.events if e.kind == "finished"]
+    assert sorted(tuple(row) for value in values for row in value["arrays"]) == [(i, i / 2) for i in range(1001)]
+    assert sorted(i for value in values for i in value["rows"]) == list(range(1001))
+    assert {value["steps"] for value in values} == {11}
+
+
 def test_tf_keras_fits_on_parameter_servers_with_partitioned_variables(start, parquet):
     job = start(
         entrypoint="train.py:fit_on_servers",

@@ -177,6 +177,18 @@ def rows_seen(ctx):
     return {"shard": ctx.shard, "batches": batches}
 
 
+def rows_shared(ctx):
+    """Ids that this task's share of arrays, and of a dataset of rows, holds."""
+    import numpy as np
+    import tensorflow as tf
+
+    ids = np.arange(1001)
+    arrays = ctx.share({"id": ids, "x": ids / 2}, batch=96, shuffle=True)
+    rows = ctx.share(tf.data.Dataset.range(1001), batch=96)
+    found = [(int(i), float(x)) for batch in arrays for i, x in zip(batch["id"], batch["x"])]
+    return {"arrays": found, "rows": [int(i) for batch in rows for i in batch], "steps": int(arrays.cardinality())}
+
+
 def fit_on_servers(ctx, epochs=2):
     """tf-keras fit on parameter servers, from the spec's dataset; Keras 3 cannot."""
     from cluster.callbacks import keras_module
