@@ -185,11 +185,14 @@ def show(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure, print the table, write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one repeat instead of five")
+    parser.add_argument("--quick", action="store_true", help="one repeat")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--only", nargs="*", choices=[*ROLES], default=[*ROLES], help="cases; default: all")
     options = parser.parse_args()
-    rows = [row for case in options.only for row in rows_of(case, run_case(case, 1 if options.quick else 5))]
+    rows = [
+        row for case in options.only for row in rows_of(case, run_case(case, 1 if options.quick else options.repeats))
+    ]
     show(rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
