@@ -1,6 +1,6 @@
 """How fast do rows reach TensorFlow, against what any reader must do, and against the other readers there are?
 
-    python -m benchmarks.ingest [--quick] [--json FILE] [--only CASE …] [--data FOLDER]
+    python -m benchmarks.ingest [--quick] [--json FILE] [--only CASE …] [--without SYSTEM …] [--data FOLDER]
 
 Makes its own data. Each system reads in a process of its own, twice, and the second reading counts; the systems take
 turns, `--repeats` times, and medians are compared. The reference of a Parquet case is the slower of two limits: Arrow
@@ -74,13 +74,13 @@ def read(system: str, case: str, path: Path, rows: int, batch: int, folder: Path
     return found
 
 
-def rates(case: str, batch: int, rows: int, repeats: int, folder: Path) -> list[dict[str, Any]]:
+def rates(case: str, batch: int, rows: int, repeats: int, folder: Path, without: list[str]) -> list[dict[str, Any]]:
     """Rows a second of every system of a case, and the ratio to the limit."""
     path = make(folder, case, rows)
     found: dict[str, list[dict[str, float]]] = {}
     for _ in range(repeats):
         for system, share in SYSTEMS[case].items():
-            if found.get(system) == []:
+            if found.get(system) == [] or system in without:
                 continue
             say(f"{case}, batches of {batch}: {system}")
             seen = read(system, case, path, int(rows * share), batch, folder)
@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="half the rows and one repeat")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=[*SYSTEMS, "first"], help="cases; default: all")
+    parser.add_argument("--without", nargs="*", default=[], help="systems that are left out")
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir(), "ray-tfcluster-ingest"))
     options = parser.parse_args()
@@ -173,7 +174,7 @@ def main() -> None:
             found += first_batches(options.data, repeats)
             continue
         for batch in (1024, 8192):
-            found += rates(case, batch, ROWS[case][int(options.quick)], repeats, options.data)
+            found += rates(case, batch, ROWS[case][int(options.quick)], repeats, options.data, options.without)
     show(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
