@@ -120,12 +120,13 @@ def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
 
     (chunks,) = _call(reader, "begin", [], [tf.int64])
     chunks.set_shape([None, 4])
-    features = reader.layout.features
+    features, request, records = reader.layout.features, reader.plan.request, reader.records
     types = [tf.as_dtype(dtype) for dtype in reader.part_dtypes()]
 
     def read(chunk: tf.Tensor) -> tuple[tf.Tensor, Any]:
         parts = iter(_call(reader, "read", [chunk], types))
-        return chunk[3], tuple(tensor(parts, feature.kind) for feature in features)
+        columns = {feature.name: tensor(parts, feature.kind) for feature in features}
+        return chunk[3], columns if records is not None else _structure(request, columns)
 
     ragged = any(_is_ragged(feature.kind) for feature in features)
     batches = (
@@ -133,12 +134,10 @@ def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
         .map(_as_it_is(read), num_parallel_calls=PARALLEL_CHUNKS, deterministic=deterministic)
         .flat_map(_as_it_is(_sliced if ragged else _cut))
     )
-    request, records = reader.plan.request, reader.records
-    if records is not None:
-        parse = _as_it_is(lambda serialized: _structure(request, records.tensors(serialized)))
-        return batches.map(parse, num_parallel_calls=_parsers(), deterministic=deterministic)
-    names = [feature.name for feature in features]
-    return batches.map(_as_it_is(lambda *columns: _structure(request, dict(zip(names, columns, strict=True)))))
+    if records is None:
+        return batches
+    parse = _as_it_is(lambda columns: _structure(request, records.tensors(*columns.values())))
+    return batches.map(parse, num_parallel_calls=_parsers(), deterministic=deterministic)
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,25 +153,22 @@ def _parsers() -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def _cut(batch: tf.Tensor, columns: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
+def _cut(batch: tf.Tensor, columns: Any) -> tf.data.Dataset:
     """A chunk of dense columns as its batches; `rebatch` hands out parts of them without a copy."""
     import tensorflow as tf
 
     return tf.data.Dataset.from_tensors(columns).rebatch(batch)
 
 
-def _sliced(batch: tf.Tensor, columns: tuple[Any, ...]) -> tf.data.Dataset:
+def _sliced(batch: tf.Tensor, columns: Any) -> tf.data.Dataset:
     """A chunk with ragged columns as its batches; `rebatch` does not know them."""
     import tensorflow as tf
 
-    rows = (
-        tf.shape(columns[0], out_type=tf.int64)[0]
-        if not isinstance(columns[0], tf.RaggedTensor)
-        else columns[0].nrows()
-    )
+    first = tf.nest.flatten(columns)[0]
+    rows = first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first, out_type=tf.int64)[0]
 
-    def part(index: tf.Tensor) -> tuple[Any, ...]:
-        return tuple(column[index * batch : (index + 1) * batch] for column in columns)
+    def part(index: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda column: column[index * batch : (index + 1) * batch], columns)
 
     return tf.data.Dataset.range(rows // batch).map(_as_it_is(part))
 
