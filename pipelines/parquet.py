@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import DataError
 from pipelines.files import File, first_line, partitions
-from pipelines.footers import read_footer, read_footers
+from pipelines.footers import Footer, Footers, read_footer, read_footers
 from pipelines.layout import Layout, Request, layout_of
 from pipelines.schema import describe, flattened, kind_of
 from pipelines.shards import Unit
@@ -36,7 +37,8 @@ class ParquetSource:
         request: which columns are read; with `filters`, row groups that cannot hold a matching row are left out by
             their statistics, and in the others the matching rows are counted once, by reading the filters' columns.
         cache: folder in which footers are kept, or None.
-        on_error: is told of a file that is not Parquet or has other columns, which is then left out; None raises.
+        on_error: is told of a file that is not Parquet, or has other columns than most files, which is then left out;
+            None raises.
 
     Raises:
         DataError: a file that is not Parquet, a column that is missing or differs between files.
@@ -54,7 +56,7 @@ class ParquetSource:
         self._footers = read_footers(filesystem, files, cache, on_error)
         if not self._footers.by_file:
             raise DataError("no file has a readable footer", files[0].path, "write the files again")
-        first, footer = next(iter(self._footers.by_file.items()))
+        first, footer = _reference(self._footers, tolerant=on_error is not None)
         self._folders = {file.path: partitions(file) for file in files}
         self._partitions = _partition_types(files)
         self._stored = self._footers.schemas[footer.schema]
@@ -191,6 +193,13 @@ def _equals(values: dict[str, str | None], types: dict[str, pa.DataType]) -> pc.
         if values[name] is not None:
             known = known & (pc.field(name) == pa.scalar(values[name], pa.string()).cast(arrow))
     return known
+
+
+def _reference(footers: Footers, *, tolerant: bool) -> tuple[str, Footer]:
+    """The file that the others are compared with: the first; where some may be left out, the first of the commonest."""
+    counts = Counter(footer.schema for footer in footers.by_file.values())
+    wanted = counts.most_common(1)[0][0] if tolerant else next(iter(footers.by_file.values())).schema
+    return next((path, footer) for path, footer in footers.by_file.items() if footer.schema == wanted)
 
 
 def _partition_types(files: Sequence[File]) -> dict[str, pa.DataType]:

@@ -20,6 +20,7 @@ from pipelines.columns import Array, packed, part_dtypes, parts
 from pipelines.layout import Feature, Request
 from pipelines.prepare import prepare
 from pipelines.shards import Block, Chunk, Line, Piece, Sharding, Span
+from pipelines.source import where
 from pipelines.sources import Files, Opened, open_source
 
 #: What is handed to TensorFlow at once, about: so many rows that Python costs nothing a row, but no more than so many
@@ -181,9 +182,7 @@ class Reader:
         """The rows of a piece in their order, without nulls."""
         with self._lock:
             block = self._order(piece.epoch).blocks[piece.block]
-        tables = [
-            prepare(self.source.read(unit), self.layout, f"{unit.file}, row group {unit.row_group}") for unit in block
-        ]
+        tables = [prepare(self.source.read(unit), self.layout, where(unit)) for unit in block]
         if not self.plan.shuffle:
             return tables[0].slice(piece.start, piece.rows)
         rows = shards.row_order(shards.rows_of(block), seed=self.plan.seed, epoch=piece.epoch, block=piece.block)

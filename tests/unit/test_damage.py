@@ -85,6 +85,17 @@ def test_files_with_other_columns_are_left_out(tmp_path: Path) -> None:
     }
 
 
+def test_the_first_file_may_be_the_odd_one(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1], "x": ["one"]}), tmp_path / "a.parquet")
+    for name, ids in (("b", [2, 3]), ("c", [4, 5])):
+        pq.write_table(pa.table({"id": ids, "x": [0.5, 1.5]}), tmp_path / f"{name}.parquet")
+    files = Files((str(tmp_path),), on_error="skip_files")
+    assert ids_read(files) == [2, 3, 4, 5]
+    assert set(open_source(files, Request()).skipped.files) == {str(tmp_path / "a.parquet")}
+    with pytest.raises(DataError, match=r"column x is not of one type · .*b\.parquet has float64"):
+        open_source(Files((str(tmp_path),)), Request())
+
+
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.parquet").write_bytes(b"nothing")
