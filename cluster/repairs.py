@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cluster.errors import SpecError
+
 
 def repair() -> None:
     """Make every repair, in the process of a task, before its strategy is made; idempotent.
@@ -99,6 +101,9 @@ def repair_keras() -> None:
     all. Each is repaired where it is: so it does not matter who makes the strategy or how it is imported, and
     `strategy.reduce` stays TensorFlow's own. Under tf-keras only the length of epochs needs a repair. Does nothing when
     Keras computes on another backend.
+
+    Raises:
+        SpecError: Keras is older than 3.8, whose loop over an epoch is another one.
     """
     if os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):
         _ask_the_dataset_for_its_length()
@@ -111,6 +116,8 @@ def repair_keras() -> None:
 
     if hasattr(trainer.reduce_per_replica, "repaired"):
         return
+    if not hasattr(trainer.TFEpochIterator, "_enumerate_iterator"):
+        raise SpecError("this Keras 3 is too old for ray-tfcluster", f"keras {keras.__version__}", "install keras>=3.8")
     trainer.reduce_per_replica = _mean_over_replicas(trainer.reduce_per_replica)
     build = trainer.TensorFlowTrainer._maybe_symbolic_build
     trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_shapes(build)
