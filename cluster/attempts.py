@@ -61,6 +61,7 @@ class Attempts:
         self,
         plan: Plan,
         recorder: Recorder,
+        on_plan: Callable[[Plan], None],
         on_event: Callable[[Event], None],
         on_log: Callable[[Task, str], None],
         connection: Connection,
@@ -71,7 +72,7 @@ class Attempts:
         self.recorder = recorder
         self.progress = Progress()
         self.state, self._first = lifecycle.begin(plan.spec)
-        self._on_event, self._on_log = on_event, on_log
+        self._on_plan, self._on_event, self._on_log = on_plan, on_event, on_log
         self._connection, self._directory, self._code = connection, directory, code
         self._gang: Gang | None = None
         self._inbox = Inbox(self._log)
@@ -95,7 +96,7 @@ class Attempts:
         from ray.exceptions import RayError
 
         try:
-            self._emit(Event("run_started", data=about))
+            self._begin(Event("run_started", data=about))
             self._perform(self._first)
             while not self._done:
                 for event in self._wait():
@@ -114,6 +115,11 @@ class Attempts:
                 workers.tear_down(self._gang, grace=0.0)
         self._ended()
         return self._error
+
+    def _begin(self, started: Event) -> None:
+        self.recorder.event(started)
+        self._on_plan(self.plan)
+        self._on_event(started)
 
     def _ended(self) -> None:
         """The last event; a storage that does not even take that has been told of, or is the run's error."""

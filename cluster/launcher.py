@@ -109,8 +109,8 @@ def run(
         plan.raise_for_errors()
         recorder = Recorder(RunDirectory(_run_uri(job, where, connection)), plan)
         recorder.begin()
-        watcher.plan(plan)
-        attempts = Attempts(plan, recorder, watcher.event, watcher.log, connection, where, payload_code(spec))
+        shown = (watcher.plan, watcher.event, watcher.log)
+        attempts = Attempts(plan, recorder, *shown, connection, where, payload_code(spec))
         error = attempts.run(_about(connection, recorder), signals)
         result = _result(attempts, error, time.time() - started)
         try:

@@ -116,15 +116,22 @@ def test_stop_ends_a_run_of_another_process(ray_address, tmp_path):
     assert "interrupted" in tfcluster("status", "latest", "--storage", tmp_path / "runs").stdout
 
 
-def test_a_run_whose_output_nobody_reads_any_more_ends_in_order(ray_address, tmp_path):
+@pytest.mark.parametrize("last_read", [None, "job: strategy none", "] line "], ids=["nothing", "plan", "logs"])
+def test_a_run_whose_output_nobody_reads_any_more_ends_in_order(ray_address, tmp_path, last_read):
     path = write(tmp_path, entrypoint=f"{JOBS}/train.py:writes", args={"lines": 100_000})
     env = {**os.environ, "RAY_ADDRESS": ray_address, "PYTHONPATH": str(JOBS.parents[2])}
     command = [sys.executable, "-m", "cluster", "run", str(path)]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert "job: strategy none" in process.stdout.readline()
-        process.stdout.close()
-        assert "nobody reads its output any more" in process.stderr.read()
-        assert process.wait(60) == 130
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end) as output:
+        if last_read is None:
+            output.close()
+        with subprocess.Popen(command, env=env, stdout=write_end, stderr=subprocess.PIPE, text=True) as process:
+            os.close(write_end)
+            if last_read is not None:
+                assert any(last_read in line for line in output)
+                output.close()
+            assert "nobody reads its output any more" in process.stderr.read()
+            assert process.wait(60) == 130
     result = json.loads(next(tmp_path.glob("runs/*/result.json")).read_text())
     assert result["status"] == "interrupted"
 
