@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ class Attempts:
         self.state, self._first = lifecycle.begin(plan.spec)
         self._on_plan, self._on_event, self._on_log = on_plan, on_event, on_log
         self._connection, self._directory, self._code = connection, directory, code
+        self._secret = secrets.token_bytes(32)
         self._gang: Gang | None = None
         self._inbox = Inbox(self._log)
         self._uploaded = time.monotonic()
@@ -226,6 +228,7 @@ class Attempts:
             keras=keras,
             workers=sum(trains(t.task, spec.strategy) for t in self.plan.tasks) or 1,
             leader=task == self.leader,
+            secret=self._secret,
             checkpoint=self.state.checkpoint,
             sys_path=tuple(p for p in sys.path if p and not _installed(Path(p))),
         )

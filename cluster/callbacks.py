@@ -125,6 +125,7 @@ def epoch_saving(base: Any) -> Any:
 
         def save(self, epoch: int, batch: int = 0) -> None:
             assert self.checkpointer is not None
+            self.checkpointer.settle()  # or steps in flight would be saved, and not be counted
             step = int(optimizer_of(self.model).iterations.numpy())
             self.checkpointer.save(Position(step, epoch, batch))
 

@@ -47,6 +47,7 @@ class Checkpointer:
         keep: checkpoints kept, the newest first.
         saved: is told each position that is safely stored.
         io_device: TensorFlow device that touches the files, or None for each variable's own.
+        settle: waits until no step is in flight.
         data: where the datasets stand, for positions after so many batches of an epoch.
     """
 
@@ -61,6 +62,7 @@ class Checkpointer:
         keep: int,
         saved: Callable[[Position], None],
         io_device: str | None = None,
+        settle: Callable[[], None] = lambda: None,
         data: Callable[[int], Mapping[str, Any]] = lambda batch: {},
     ) -> None:
         import tensorflow as tf
@@ -70,6 +72,7 @@ class Checkpointer:
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(directory), keep, checkpoint_name=PREFIX)
         self._options = tf.train.CheckpointOptions(experimental_io_device=io_device)
         self._directory, self._data = directory, data
+        self.settle = settle
         self._uploaded: Stamps = {}
 
     def restore(self, expected: int | None = None) -> Position | None:
@@ -98,11 +101,12 @@ class Checkpointer:
         return found[-1]
 
     def save(self, position: Position) -> None:
-        """Save under `position.step`; on the leader it is safely stored when this returns.
+        """Save under `position.step`, when no step is in flight; on the leader it is safely stored when this returns.
 
         Raises:
             StorageError: there is no space, or no right to write.
         """
+        self.settle()
         with storing(f"checkpoint {position.step}", self._directory):
             self._manager.save(checkpoint_number=position.step, options=self._options)
             if not self._leader:

@@ -13,21 +13,18 @@ from typing import Any
 from cluster import strategy as strategies
 from cluster.channel import Channel
 from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest, storing
-from cluster.datasets import Standing, Standings, Starts, read_plan
-from cluster.errors import SpecError
+from cluster.coordinator import Leases, make_coordinator
+from cluster.feed import Feed
 from cluster.launch import Launch
 from cluster.locations import join
 from cluster.per_worker import respect_per_worker_batches
 from cluster.repairs import repair
 from cluster.spec import DataSpec, JobSpec
 from cluster.storage import RunDirectory, upload_folder
-from pipelines.reader import Reader
-from pipelines.shards import Sharding
+from cluster.tf_config import read_tf_config, split_address
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
 REPORT_SECONDS = 0.1
-#: Strategies under which a dataset of `ctx.dataset` yields one replica's batch (custom is taken for one of them).
-SYNCHRONOUS = ("multi_worker_mirrored", "custom")
 
 
 @dataclass
@@ -36,7 +33,8 @@ class TaskContext:
 
     Attributes:
         strategy: the `tf.distribute` strategy of the spec; with `custom`, None: the function makes its own.
-        coordinator: a `tf.distribute.coordinator.ClusterCoordinator` under parameter_server, else None.
+        coordinator: a `tf.distribute.coordinator.ClusterCoordinator` under parameter_server, else None. Its `join` also
+            settles which rows have been trained on.
         epoch: the epoch that `fit` is in, from 0, while the callbacks know one.
         testing: whether `fit` or `evaluate` is evaluating, while the callbacks know.
     """
@@ -49,9 +47,23 @@ class TaskContext:
     coordinator: Any = None
     epoch: int | None = None
     testing: bool = False
-    _standings: Standings = field(default_factory=Standings)
+    _leases: Leases | None = None
     _unsent: dict[str, Any] | None = None
     _sent_at: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        self._feed = Feed(
+            spec=self.spec,
+            strategy=self.strategy,
+            workers=self.worker_count,
+            shard=self.shard,
+            alone=self.role == "evaluator",
+            resumes=self.expected_checkpoint is not None,
+            leases=self._leases,
+            note=self.note,
+            epoch_now=lambda: self.epoch,
+            testing_now=lambda: self.testing,
+        )
 
     @property
     def spec(self) -> JobSpec:
@@ -142,76 +154,32 @@ class TaskContext:
         Raises:
             SpecError: the spec has no such dataset.
         """
-        if name not in self.spec.data:
-            known = ", ".join(self.spec.data) or "none"
-            raise SpecError(f"the spec has no dataset {name!r}", f"known: {known}", f"add data.{name}")
-        return self.spec.data[name]
+        return self._feed.settings(name)
 
     def dataset(self, name: str, *, shard: bool = True, start: Position | None = None) -> Any:
         """A dataset of the spec as a `tf.data.Dataset` of batches: `{column: [rows]}`, or with a label a pair.
 
         With `shard`, this task's share of the rows, each row on exactly one task and the same number of batches on
-        each, one batch a replica and step: `batch / replicas` rows. Under parameter_server the share of whichever
-        worker iterates it, without end, `batch` rows a step: for `coordinator.create_per_worker_dataset`.
+        each, one batch a replica and step: `batch / replicas` rows. Under parameter_server, for a function given to
+        `coordinator.create_per_worker_dataset`: `batch` rows a step, without end, whichever worker is free taking the
+        next ones, so that each row is on one worker in every epoch of the data.
 
         Args:
             name: of the dataset in the spec's `data`.
             shard: False reads all rows here, `batch` at a time.
             start: in a loop of your own, the position that `checkpointer(…).restore()` returned: the first iteration
                 then has the rows of its epoch that no task had trained on. With `callbacks()` that goes by itself.
+                Under parameter_server the first dataset of that name heeds it.
 
         Raises:
             SpecError: no such dataset, or its batch cannot be divided over the replicas.
             DataError: the files cannot be read as one table.
         """
-        data = self.data(name)
-        if not shard or self.role == "evaluator":
-            return self._whole_dataset(name, data)
-        if self.coordinator is not None:
-            return self._served_dataset(name, data)
-        return self._shared_dataset(name, data, start)
+        return self._feed.dataset(name, shard=shard, start=start)
 
-    def _whole_dataset(self, name: str, data: DataSpec) -> Any:
-        """All rows, here, each iteration in the next epoch's order."""
-        from pipelines.dataset import file_dataset
-
-        reader = Reader(read_plan(data, Sharding(1, data.batch, data.remainder), 0))
-        self._tell_skipped(name, reader)
-        return file_dataset(reader, deterministic=data.deterministic)
-
-    def _served_dataset(self, name: str, data: DataSpec) -> Any:
-        """The share of whichever parameter-server worker iterates it, without end."""
-        from pipelines.dataset import file_dataset
-
-        reader = Reader(read_plan(data, Sharding(self.spec.replicas("worker"), data.batch, data.remainder), None))
-        self._tell_skipped(name, reader)
-        return file_dataset(reader, repeat=True, deterministic=data.deterministic)
-
-    def _shared_dataset(self, name: str, data: DataSpec, start: Position | None) -> Any:
-        """This task's share of the rows; an iteration may go on within an epoch."""
-        from pipelines.dataset import file_dataset
-
-        batch = self._per_replica(data.batch, f"data.{name}.batch")
-        reader = Reader(read_plan(data, Sharding(self.worker_count, batch, data.remainder), self.shard))
-        self._tell_skipped(name, reader)
-        standing = self._standings.of(name, reader, self._batches_a_step())
-        first = 0 if start is None else self._resume_one(standing, start, name)
-        reader.start_now = Starts(standing, lambda: self.epoch, lambda: self.testing, first)
-        resumes = self.expected_checkpoint is not None
-        steps = self._batches_a_step()
-        return file_dataset(reader, deterministic=data.deterministic, resumes=resumes, per_step=steps)
-
-    def _batches_a_step(self) -> int:
-        """Batches of a shard that one step takes: one for each replica of this task."""
-        if self.spec.strategy not in SYNCHRONOUS or self.strategy is None:
-            return 1
-        return int(self.strategy.num_replicas_in_sync // self.worker_count)
-
-    def _tell_skipped(self, name: str, reader: Reader) -> None:
-        if reader.skipped:
-            self.note(f"data.{name}: {reader.skipped}")
-
-    def share(self, data: Any, *, batch: int, shuffle: bool = False, seed: int = 0) -> Any:
+    def share(
+        self, data: Any, *, batch: int, shuffle: bool = False, seed: int = 0, start: Position | None = None
+    ) -> Any:
         """This task's share of data that the program has already, as a `tf.data.Dataset` of batches.
 
         As with `dataset`, each row is on exactly one task, and all tasks have the same number of batches.
@@ -222,61 +190,34 @@ class TaskContext:
             batch: global batch, as in the spec's `data`.
             shuffle: another order of rows in each epoch; a dataset shuffles itself.
             seed: of that order.
+            start: for arrays, as with `dataset`; a `tf.data.Dataset` of rows begins its epoch anew.
 
         Raises:
             SpecError: under parameter_server, whose workers cannot see this task's memory.
             DataError: the data cannot be shared out.
         """
-        import tensorflow as tf
-
-        from pipelines.rows import array_dataset, array_reader, shared_rows
-
-        if self.coordinator is not None:
-            raise SpecError(
-                "parameter-server workers cannot read the coordinator's memory",
-                "ctx.share under parameter_server",
-                "put the rows in files and use ctx.dataset",
-            )
-        sharding = Sharding(self.worker_count, self._per_replica(batch, "share(batch)"))
-        if isinstance(data, tf.data.Dataset):
-            return shared_rows(data, sharding, self.shard)
-        reader = array_reader(data, sharding, self.shard, shuffle=shuffle, seed=seed)
-        steps = self._batches_a_step()
-        standing = self._standings.of(f"shared {len(self._standings.by_name)}", reader, steps)
-        reader.start_now = Starts(standing, lambda: self.epoch, lambda: self.testing, 0)
-        return array_dataset(data, reader, resumes=self.expected_checkpoint is not None, per_step=steps)
-
-    def _resume_one(self, standing: Standing, position: Position, name: str) -> int:
-        """The epoch of the position, which is that of the first iteration, also where nothing is left of it."""
-        if name in position.data:
-            standing.resume(position.epoch, position.batch, position.data[name], name)
-        return position.epoch
+        return self._feed.share(data, batch=batch, shuffle=shuffle, seed=seed, start=start)
 
     def resume(self, position: Position) -> int:
         """Have the datasets that were made so far go on at `position`; the epoch that training goes on in."""
-        self.epoch = self._standings.resume(position.epoch, position.batch, position.data)
+        self.epoch = self._feed.rows.resume(position.epoch, position.batch, position.data)
         return self.epoch
 
     def batches_done(self, epoch: int) -> int:
         """By how many batches a resumed `epoch` is shorter than a whole one."""
-        return self._standings.batches_done(epoch)
+        return self._feed.rows.batches_done(epoch)
 
     def batches_left(self, epoch: int) -> int:
         """How many batches of `epoch` this task has before it."""
-        return self._standings.batches_left(epoch)
+        return self._feed.rows.batches_left(epoch)
 
-    def _per_replica(self, batch: int, seen: str) -> int:
-        """Rows of one replica in one step, for a global batch."""
-        if self.spec.strategy not in SYNCHRONOUS:
-            return batch
-        replicas = self.strategy.num_replicas_in_sync if self.strategy is not None else self.worker_count
-        if batch % replicas:
-            raise SpecError(
-                "a global batch cannot be divided over the replicas",
-                f"{seen} {batch} over {replicas} replicas",
-                f"make it a multiple of {replicas}",
-            )
-        return int(batch // replicas)
+    def steps_per_epoch(self, name: str) -> int:
+        """Steps in which all tasks together read every row of a dataset of the spec once.
+
+        Raises:
+            SpecError, DataError: as `dataset`.
+        """
+        return self._feed.steps_per_epoch(name)
 
     def dataset_creator(self, name: str) -> Any:
         """A dataset of the spec for tf-keras' `fit` on parameter servers; `fit` needs `steps_per_epoch` with it.
@@ -334,7 +275,8 @@ class TaskContext:
             keep=self.spec.checkpoint.keep,
             saved=self._saved,
             io_device="/job:chief/task:0/device:CPU:0" if self.coordinator is not None else None,
-            data=lambda batch: self._standings.to_dict(batch, self.epoch),
+            settle=self.coordinator.join if self.coordinator is not None else lambda: None,
+            data=lambda batch: self._feed.rows.to_dict(batch, self.epoch),
         )
 
     def _saved(self, position: Position) -> None:
@@ -386,6 +328,8 @@ class TaskContext:
 
     def close(self) -> None:
         """Send what was held back; bring TensorBoard's files to a remote run directory."""
+        if self._leases is not None:
+            self._leases.close()
         if self.role != "evaluator":
             self.flush()
         remote = self._remote("tensorboard")
@@ -419,14 +363,19 @@ def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:
     evaluates = launch.task.role == "evaluator"
     name = "none" if evaluates else spec.strategy
     strategy = None if name == "custom" else strategies.make_strategy(name, spec.partition)
-    coordinator = None
+    coordinator = leases = None
     if name == "parameter_server":
-        import tensorflow as tf
-
         from cluster.parameter_server import explain_keras3_fit
 
-        coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        leases = Leases(_own_host(), launch.secret, spec.replicas("worker"))
+        coordinator = make_coordinator(strategy, leases)
         if launch.keras == "3":
             explain_keras3_fit()
     storage = RunDirectory(launch.run_dir, Path(scratch, "run"))
-    return TaskContext(launch, channel, Path(scratch), storage, strategy, coordinator)
+    return TaskContext(launch, channel, Path(scratch), storage, strategy, coordinator, _leases=leases)
+
+
+def _own_host() -> str:
+    """This task's host in TF_CONFIG, where the other tasks reach it."""
+    task, addresses = read_tf_config(os.environ["TF_CONFIG"])
+    return split_address(addresses[task])[0]

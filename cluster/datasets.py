@@ -10,19 +10,34 @@ from cluster.spec import DataSpec
 from pipelines import shards
 from pipelines.errors import DataError
 from pipelines.layout import Request
+from pipelines.leases import Desk
 from pipelines.reader import Reader, ReadPlan
 from pipelines.shards import Line, Sharding, Span
 from pipelines.sources import Files
 
 
-def read_plan(data: DataSpec, sharding: Sharding, shard: int | None) -> ReadPlan:
-    """What one shard reads of a dataset of the spec."""
-    return ReadPlan(files_of(data), request_of(data), sharding, shard, data.shuffle, data.seed)
+def read_plan(data: DataSpec, sharding: Sharding, shard: int = 0, desk: Desk | None = None) -> ReadPlan:
+    """What one shard reads of a dataset of the spec, or what a worker reads that leases its rows at `desk`."""
+    return ReadPlan(files_of(data), request_of(data), sharding, shard, data.shuffle, data.seed, desk=desk)
+
+
+def check_unchanged(name: str, then: tuple[int, Mapping[str, Any]], now: tuple[int, Mapping[str, Any]]) -> None:
+    """Refuse a position of other rows than those at hand; both are the number of rows, and what their order is of.
+
+    Raises:
+        DataError: they differ.
+    """
+    if then != now:
+        raise DataError(
+            f"data.{name} is not what it was when the checkpoint was written",
+            f"{then[0]} rows, {then[1]}; now {now[0]} rows, {now[1]}",
+            "put the files and the order back, or start a new run",
+        )
 
 
 def files_of(data: DataSpec) -> Files:
     """The files of a dataset of the spec."""
-    return Files(data.patterns, data.format, data.features, data.on_error)
+    return Files(data.patterns, data.format, data.features, data.on_error, data.engine)
 
 
 def request_of(data: DataSpec) -> Request:
@@ -101,12 +116,7 @@ class Standing:
         Raises:
             DataError: the files, or how they are shuffled, are no longer what they were.
         """
-        if saved["rows"] != self.rows or saved["order"] != dict(self.order):
-            raise DataError(
-                f"data.{name} is not what it was when the checkpoint was written",
-                f"{saved['rows']} rows, {saved['order']}; now {self.rows} rows, {dict(self.order)}",
-                "put the files and the order back, or start a new run",
-            )
+        check_unchanged(name, (saved["rows"], saved["order"]), (self.rows, dict(self.order)))
         line = tuple(Span(*span) for span in saved["line"])
         rest = shards.left(line, Sharding(**saved["sharding"]), batch * saved["per_step"])
         if shards.rows_in(rest) < self.sharding.shards * self._least():

@@ -6,9 +6,7 @@ from typing import Literal, NamedTuple
 
 from cluster.errors import PreflightError
 from cluster.spec import JobSpec, StrategyName
-
-#: TensorFlow minor versions that the native library of the last tensorflow-io loads with.
-TENSORFLOW_IO_FITS = ("2.16", "2.17")
+from pipelines.tfio_limits import misfit
 
 
 class KerasChoice(NamedTuple):
@@ -53,12 +51,10 @@ def versions_fit(tensorflow: str, tf_keras: str | None, tensorflow_io: str | Non
         problems.append(
             f"tf-keras {tf_keras} does not go with TensorFlow {tensorflow}; install tf-keras=={_minor(tensorflow)}.*"
         )
-    if spec.tensorflow_io and _minor(tensorflow) not in TENSORFLOW_IO_FITS:
-        problems.append(
-            f"tensorflow-io loads only with TensorFlow {' and '.join(TENSORFLOW_IO_FITS)}, not with {tensorflow}"
-        )
-    elif spec.tensorflow_io and tensorflow_io is None:
-        problems.append("tensorflow_io: true needs tensorflow-io; install 'ray-tfcluster[tensorflow-io]'")
+    wants = ["tensorflow_io: true"] if spec.tensorflow_io else []
+    wants += [f"data.{name}.engine: tensorflow_io" for name, data in spec.data.items() if data.engine != "arrow"]
+    if wants and (problem := misfit(wants[0], tensorflow, tensorflow_io)):
+        problems.append(" · ".join(problem))
     return problems
 
 

@@ -22,6 +22,7 @@ class Launch:
         keras: major version that the process uses, "2" (tf-keras) or "3".
         workers: number of tasks that train on shards of the data.
         leader: whether it is the task that saves checkpoints.
+        secret: that the tasks of the job share; it opens what they tell each other.
         checkpoint: step of the newest checkpoint when the attempt began, or None.
         sys_path: folders to find the user's modules in, before the installed ones.
     """
@@ -35,5 +36,6 @@ class Launch:
     keras: str
     workers: int
     leader: bool
+    secret: bytes
     checkpoint: int | None
     sys_path: tuple[str, ...] = ()

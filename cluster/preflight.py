@@ -247,7 +247,7 @@ def _read_data(name: str, data: DataSpec, patterns: list[str]) -> DataFacts:
             return DataFacts(files=len(paths))
         # Counting the rows that meet filters means reading them, which is the job's work.
         files = replace(files_of(data), patterns=tuple(patterns))
-        source = open_source(files, replace(request_of(data), filters=())).source
+        source = open_source(files, replace(request_of(data), filters=()), to_read=False).source
     except DataError as error:
         return DataFacts(problem=Finding("error", f"data.{name}: {error.happened}", error.seen, error.todo))
     return DataFacts(len(paths), len(source.units), sum(unit.rows for unit in source.units))

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from cluster.errors import SpecError
 from cluster.locations import shown
 from cluster.units import Duration, Size
+from pipelines.tfio_limits import refused
 
 RoleName = Literal["chief", "worker", "ps", "evaluator"]
 StrategyName = Literal["none", "mirrored", "multi_worker_mirrored", "parameter_server", "custom"]
@@ -84,6 +85,9 @@ class DataSpec(_Model):
         "raise", description="what to do about data that cannot be read; what is skipped is reported"
     )
     deterministic: bool = Field(True, description="false lets what is read first come first")
+    engine: Literal["arrow", "tensorflow_io"] = Field(
+        "arrow", description="what decodes Parquet: Arrow, or the operations of tensorflow-io"
+    )
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -360,6 +364,13 @@ def _role_problems(spec: JobSpec) -> Iterator[str]:
         yield "no training task: give roles.worker or roles.chief at least one replica"
 
 
+def _engine_problems(spec: JobSpec) -> Iterator[str]:
+    for name, data in spec.data.items():
+        if data.engine == "tensorflow_io":
+            asked = refused(data.patterns, data.format, features=data.features is not None, on_error=data.on_error)
+            yield from (f"data.{name}.engine: tensorflow_io {limit}; use engine: arrow" for limit in asked)
+
+
 def _success_problems(spec: JobSpec) -> Iterator[str]:
     if spec.success == "all_workers" and spec.strategy == "parameter_server":
         yield "success: all_workers never comes with parameter servers, whose workers serve until stopped; use chief"
@@ -434,6 +445,7 @@ _RULES = (
     _replica_problems,
     _role_problems,
     _success_problems,
+    _engine_problems,
     _gpu_problems,
     _resource_problems,
     _env_problems,

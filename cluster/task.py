@@ -138,7 +138,7 @@ def _run(order: Launch, channel: Channel, scratch: str) -> Any:
         from cluster.parameter_server import serve
         from pipelines.remote import serve_reads
 
-        serve_reads(order.task.index)
+        serve_reads(order.task.index, order.secret)
         serve(on_ready=lambda: channel.send("task_ready"))
     if spec.script is not None:
         repair()

@@ -1,17 +1,20 @@
 """Reading in the process that runs a graph, when another process built it: parameter-server workers.
 
-A Python function cannot travel in a TensorFlow graph, only its name can. So the graph of such a dataset names one
-of two functions that every worker knows, and carries the plan of what to read as text.
+A Python function cannot travel in a TensorFlow graph, only its name can. So the graph of such a dataset names
+functions that every worker knows, and carries the plan of what to read as text.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipelines.columns import Array
-from pipelines.reader import Reader, ReadPlan
+from pipelines.leased import LeasedReader
+from pipelines.reader import ReadPlan
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,47 +23,77 @@ if TYPE_CHECKING:
 _served: list[Any] = []
 
 
-def serve_reads(shard: int) -> None:
-    """Let graphs built elsewhere read in this process, as shard `shard`; call it before the server starts."""
+def serve_reads(worker: int, secret: bytes) -> None:
+    """Let graphs built elsewhere read in this process; call it before the server starts.
+
+    Args:
+        worker: this worker's index.
+        secret: that the coordinator and its workers share.
+    """
     from tensorflow.python.ops import script_ops
 
-    readers = _Readers(shard)
-    _served[:] = [readers.begin, readers.read]
+    readers = _Readers(worker, secret)
+    _served[:] = [readers.open, readers.lease, readers.read, readers.took]
     for function in _served:
         # TensorFlow has no public way to register a function under a name of our choice.
         script_ops._py_funcs._funcs[_token(function.__name__)] = function
 
 
-def call(plan: ReadPlan, method: str, inputs: list[tf.Tensor], types: list[tf.DType]) -> list[tf.Tensor]:
-    """The graph's call of `Reader.<method>` for `plan`, in the process that runs the graph."""
+def call(method: str, inputs: list[Any], types: list[tf.DType]) -> list[tf.Tensor]:
+    """The graph's call of a method of `_Readers`, in the process that runs the graph."""
     import tensorflow as tf
 
-    tensors: list[tf.Tensor] = tf.raw_ops.PyFunc(
-        input=[tf.constant(plan.to_json()), *inputs], token=_token(method), Tout=types
-    )
+    tensors: list[tf.Tensor] = tf.raw_ops.PyFunc(input=inputs, token=_token(method), Tout=types)
     return tensors
 
 
-class _Readers:
-    """The readers of this process, one a plan."""
+def counted(dataset: tf.data.Dataset, names: Sequence[str]) -> tf.data.Dataset:
+    """`dataset`, which tells that the next batch of each of these leased ones is taken whenever one of its own is.
 
-    def __init__(self, shard: int) -> None:
-        self._shard = shard
-        self._open: dict[bytes, Reader] = {}
+    It must be the last: what reads ahead of the training after it would count batches that wait for their step.
+    """
+    import tensorflow as tf
+
+    def take(*batch: Any) -> Any:
+        (counted,) = call("took", [tf.constant(list(names))], [tf.int64])
+        with tf.control_dependencies([counted]):
+            kept = tf.nest.map_structure(tf.identity, batch, expand_composites=True)
+        return kept if len(kept) > 1 else kept[0]
+
+    return dataset.map(tf.autograph.experimental.do_not_convert(take))
+
+
+class _Readers:
+    """The readers of this process, one a dataset."""
+
+    def __init__(self, worker: int, secret: bytes) -> None:
+        self._worker, self._secret = worker, secret
+        self._by_plan: dict[bytes, LeasedReader] = {}
+        self._by_name: dict[bytes, LeasedReader] = {}
         self._lock = threading.Lock()
 
-    def begin(self, plan: bytes) -> Array:
-        return self._reader(plan).begin()
+    def open(self, plan: bytes) -> Array:
+        reader = self._reader(plan)
+        assert reader.plan.desk is not None
+        self._by_name[reader.plan.desk.dataset.encode()] = reader
+        return reader.open()
 
-    def read(self, plan: bytes, piece: Array) -> list[Array]:
-        return self._reader(plan).read(piece)
+    def lease(self, plan: bytes, reading: Array) -> Array:
+        return self._reader(plan).lease(reading)
 
-    def _reader(self, text: bytes) -> Reader:
+    def read(self, plan: bytes, chunk: Array) -> list[Array]:
+        return self._reader(plan).read(chunk)
+
+    def took(self, names: Array) -> Array:
+        for name in names:
+            self._by_name[name].took()
+        return np.int64(len(names))  # type: ignore[return-value]
+
+    def _reader(self, text: bytes) -> LeasedReader:
         with self._lock:
-            if text not in self._open:
-                plan = ReadPlan.from_json(text.decode())
-                self._open[text] = Reader(dataclasses.replace(plan, shard=self._shard))
-            return self._open[text]
+            if text not in self._by_plan:
+                self._by_plan[text] = LeasedReader(ReadPlan.from_json(text.decode()), self._secret, self._worker)
+            return self._by_plan[text]
 
 
 def _token(method: str) -> str:

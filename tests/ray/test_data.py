@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.checkpoints import positions
 from cluster.errors import UserCodeError
+from tests.ray.conftest import kill
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -187,3 +190,55 @@ def test_a_loop_that_is_killed_within_an_epoch_goes_on_at_the_next_row(start, pa
     for epoch in range(3):
         here = [ids for _, _, step, ids in trained if epoch * steps <= step < epoch * steps + steps]
         assert Counter(row for ids in here for row in ids) == Counter(range(1001)), f"epoch {epoch}"
+
+
+def rows_of_line(run_dir, name):
+    """How often each row waits in the newest position of a run, and how many epochs had begun then."""
+    position = positions(Path(run_dir, "checkpoints"))[-1]
+    data = position.data[name]
+    return Counter(row for _, start, stop in data["line"] for row in range(start, stop)), data["epoch"]
+
+
+def test_parameter_servers_lose_no_row_when_a_worker_and_then_a_ps_is_lost(start, parquet, tmp_path):
+    os.mkfifo(tmp_path / "go")
+    job = start(
+        entrypoint="servers.py:loop",
+        args={"folder": str(tmp_path)},
+        strategy="parameter_server",
+        roles={"worker": 2, "ps": 1},
+        failure={"max_restarts": 1, "backoff": "10ms"},
+        data={"train": {"files": str(parquet), "batch": 32, "columns": ["id"]}},
+    )
+    job.wait_for("notice", lambda e: e.data["text"] == "stopped")
+    kill(job.pid("worker-0"))  # which read ahead of the step that it did last
+    job.wait_for("task_started", lambda e: str(e.task) == "worker-0")
+    (tmp_path / "go").write_text("")
+    job.wait_for("notice", lambda e: e.data["text"] == "stopped")
+    kill(job.pid("ps-0"))
+    result = job.join()
+    assert result.attempts == 2
+    waiting, epochs = rows_of_line(result.run_dir, "train")
+    assert Counter(dict(enumerate(result.value["seen"]))) + waiting == Counter(dict.fromkeys(range(1001), epochs))
+    assert result.value["steps"] == 70
+    assert min(result.value["seen"]) >= 1  # 70 steps of 32 rows are two epochs and some
+
+
+def test_a_tf_keras_fit_on_parameter_servers_goes_on_within_an_epoch_at_the_next_rows(start, parquet, tmp_path):
+    os.mkfifo(tmp_path / "go")
+    job = start(
+        entrypoint="servers.py:fit",
+        args={"folder": str(tmp_path)},
+        strategy="parameter_server",
+        roles={"worker": 2, "ps": 1},
+        checkpoint={"every": 7},
+        failure={"max_restarts": 1, "backoff": "10ms"},
+        data={"train": {"files": str(parquet), "batch": 32, "label": "y"}},
+    )
+    job.wait_for("notice", lambda e: e.data["text"] == "stopped")
+    kill(job.pid("ps-0"))
+    result = job.join()
+    assert result.attempts == 2
+    assert max(e.data["step"] for e in job.events if e.kind == "checkpoint" and e.attempt == 1) == 34
+    assert result.value["steps"] == 60
+    waiting, epochs = rows_of_line(result.run_dir, "train")
+    assert Counter(dict(enumerate(result.value["seen"]))) + waiting == Counter(dict.fromkeys(range(1001), epochs))

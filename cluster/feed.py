@@ -1,0 +1,167 @@
+"""`Feed`: the data of one task, its part of the spec's datasets and of arrays, and where it stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.checkpoints import Position
+from cluster.coordinator import Leases
+from cluster.datasets import Standing, Standings, Starts, read_plan
+from cluster.errors import SpecError
+from cluster.spec import DataSpec, JobSpec
+from pipelines.leases import Desk
+from pipelines.reader import Reader
+from pipelines.shards import Sharding
+
+#: Strategies under which a dataset yields one replica's batch (custom is taken for one of them).
+SYNCHRONOUS = ("multi_worker_mirrored", "custom")
+
+
+@dataclass
+class Feed:
+    """What one task reads; its methods are those of `cluster.context.TaskContext`, which describes them.
+
+    Attributes:
+        spec: the job's.
+        strategy: the task's `tf.distribute` strategy, or None where the user's code makes one.
+        workers: number of tasks that each read a share.
+        shard: which share is this task's, from 0.
+        alone: whether it reads all rows, as an evaluator does.
+        resumes: whether the attempt goes on from a checkpoint.
+        leases: on a coordinator, what its workers lease.
+        note: shows the user a sentence.
+        epoch_now: the epoch that Keras' fit is in, while that is known.
+        testing_now: whether Keras evaluates.
+        standings: where the task stands in each dataset, if it is not on a coordinator.
+    """
+
+    spec: JobSpec
+    strategy: Any
+    workers: int
+    shard: int
+    alone: bool
+    resumes: bool
+    leases: Leases | None
+    note: Callable[[str], None]
+    epoch_now: Callable[[], int | None]
+    testing_now: Callable[[], bool]
+    standings: Standings = field(default_factory=Standings)
+
+    @property
+    def rows(self) -> Standings | Leases:
+        """What knows which rows have been trained on."""
+        return self.standings if self.leases is None else self.leases
+
+    def settings(self, name: str) -> DataSpec:
+        """The settings of one dataset of the spec.
+
+        Raises:
+            SpecError: the spec has no such dataset.
+        """
+        if name not in self.spec.data:
+            known = ", ".join(self.spec.data) or "none"
+            raise SpecError(f"the spec has no dataset {name!r}", f"known: {known}", f"add data.{name}")
+        return self.spec.data[name]
+
+    def dataset(self, name: str, *, shard: bool, start: Position | None) -> Any:
+        """A dataset of the spec, as this task reads it."""
+        data = self.settings(name)
+        if not shard or self.alone:
+            return self._whole(name, data)
+        if self.leases is not None:
+            return self._leased(self.leases, name, data, start)
+        return self._shared(name, data, start)
+
+    def share(self, data: Any, *, batch: int, shuffle: bool, seed: int, start: Position | None) -> Any:
+        """This task's share of arrays, or of a dataset of rows."""
+        import tensorflow as tf
+
+        from pipelines.rows import array_dataset, array_reader, shared_rows
+
+        if self.leases is not None:
+            raise SpecError(
+                "parameter-server workers cannot read the coordinator's memory",
+                "ctx.share under parameter_server",
+                "put the rows in files and use ctx.dataset",
+            )
+        sharding = Sharding(self.workers, self._per_replica(batch, "share(batch)"))
+        if isinstance(data, tf.data.Dataset):
+            return shared_rows(data, sharding, self.shard)
+        reader = array_reader(data, sharding, self.shard, shuffle=shuffle, seed=seed)
+        self._start(f"shared {len(self.standings.by_name)}", reader, start)
+        return array_dataset(data, reader, resumes=self.resumes, per_step=self._batches_a_step())
+
+    def steps_per_epoch(self, name: str) -> int:
+        """Steps in which all tasks together read every row once."""
+        data = self.settings(name)
+        return -(-Reader(read_plan(data, self._sharding(name, data))).batches // self._batches_a_step())
+
+    def _whole(self, name: str, data: DataSpec) -> Any:
+        """All rows, here, each iteration in the next epoch's order."""
+        from pipelines.dataset import file_dataset
+
+        reader = self._reader(name, data, Sharding(1, data.batch, data.remainder), 0)
+        return file_dataset(reader, deterministic=data.deterministic)
+
+    def _leased(self, leases: Leases, name: str, data: DataSpec, start: Position | None) -> Any:
+        """Rows for whichever parameter-server worker iterates it, without end."""
+
+        def reader(desk: Desk) -> Reader:
+            return self._reader(name, data, self._sharding(name, data), 0, desk)
+
+        return leases.dataset(name, reader, None if start is None else start.data.get(name))
+
+    def _shared(self, name: str, data: DataSpec, start: Position | None) -> Any:
+        """This task's share of the rows; an iteration may go on within an epoch."""
+        from pipelines.dataset import file_dataset
+
+        reader = self._reader(name, data, self._sharding(name, data), self.shard)
+        self._start(name, reader, start)
+        steps = self._batches_a_step()
+        return file_dataset(reader, deterministic=data.deterministic, resumes=self.resumes, per_step=steps)
+
+    def _reader(self, name: str, data: DataSpec, sharding: Sharding, shard: int, desk: Desk | None = None) -> Reader:
+        reader = Reader(read_plan(data, sharding, shard, desk))
+        if reader.skipped:
+            self.note(f"data.{name}: {reader.skipped}")
+        return reader
+
+    def _start(self, name: str, reader: Reader, position: Position | None) -> None:
+        """Have the reader's iterations start where training stands; the first one at `position`, where there is one."""
+        standing = self.standings.of(name, reader, self._batches_a_step())
+        first = 0 if position is None else _resumed(standing, position, name)
+        reader.start_now = Starts(standing, self.epoch_now, self.testing_now, first)
+
+    def _sharding(self, name: str, data: DataSpec) -> Sharding:
+        """How the rows are shared out; where they are leased, not at all."""
+        if self.leases is not None:
+            return Sharding(1, data.batch, data.remainder)
+        return Sharding(self.workers, self._per_replica(data.batch, f"data.{name}.batch"), data.remainder)
+
+    def _per_replica(self, batch: int, seen: str) -> int:
+        """Rows of one replica in one step, for a global batch."""
+        if self.spec.strategy not in SYNCHRONOUS:
+            return batch
+        replicas = self.strategy.num_replicas_in_sync if self.strategy is not None else self.workers
+        if batch % replicas:
+            raise SpecError(
+                "a global batch cannot be divided over the replicas",
+                f"{seen} {batch} over {replicas} replicas",
+                f"make it a multiple of {replicas}",
+            )
+        return int(batch // replicas)
+
+    def _batches_a_step(self) -> int:
+        """Batches of a shard that one step takes: one for each replica of this task."""
+        if self.spec.strategy not in SYNCHRONOUS or self.strategy is None:
+            return 1
+        return int(self.strategy.num_replicas_in_sync // self.workers)
+
+
+def _resumed(standing: Standing, position: Position, name: str) -> int:
+    """The epoch of the position, which is that of the first iteration, also where nothing is left of it."""
+    if name in position.data:
+        standing.resume(position.epoch, position.batch, position.data[name], name)
+    return position.epoch
