@@ -6,6 +6,7 @@ So a dataset of the spec leases its rows from here, and counts its batches as it
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ class Leases:
         secret: that they know.
         workers: how many share the rows out between them.
 
+    Attributes:
+        uncounted: names of the datasets that were made within `counted` so far; None outside of it.
+
     Raises:
         OSError: it cannot listen there.
     """
@@ -35,7 +39,7 @@ class Leases:
         self._workers = workers
         self._orders: dict[str, Mapping[str, Any]] = {}
         self._resumed = (0, 0)  # an epoch of Keras, and how many of its steps earlier attempts did
-        self._uncounted: set[str] | None = None
+        self.uncounted: set[str] | None = None
 
     def dataset(self, name: str, make_reader: Callable[[Desk], Reader], start: Mapping[str, Any] | None) -> Any:
         """The batches of a dataset of the spec, without end, for whichever worker iterates it.
@@ -58,23 +62,23 @@ class Leases:
             if start is not None:
                 self._resume(name, start)
         dataset = leased_dataset(reader)
-        if self._uncounted is None:
+        if self.uncounted is None:
             return counted(dataset, [name])
-        self._uncounted.add(name)
+        self.uncounted.add(name)
         return dataset
 
     def counted(self, make: Callable[[], Any]) -> Any:
         """What `make` makes of datasets of the spec; if that is a dataset, its batches are counted as its last act."""
         import tensorflow as tf
 
-        self._uncounted = set()
+        self.uncounted = set()
         try:
             dataset = make()
-            if isinstance(dataset, tf.data.Dataset) and self._uncounted:
-                return counted(dataset, sorted(self._uncounted))
+            if isinstance(dataset, tf.data.Dataset) and self.uncounted:
+                return counted(dataset, sorted(self.uncounted))
             return dataset
         finally:
-            self._uncounted = None
+            self.uncounted = None
 
     def settle(self) -> None:
         """No step is in flight: every batch that was taken has been trained on."""
@@ -125,7 +129,8 @@ def make_coordinator(strategy: Any, leases: Leases) -> Any:
         def create_per_worker_dataset(self, dataset_fn: Any) -> Any:
             if not callable(dataset_fn):
                 return super().create_per_worker_dataset(dataset_fn)
-            return super().create_per_worker_dataset(lambda: leases.counted(lambda: _undistributed(self, dataset_fn)))
+            undistributed = functools.partial(_undistributed, self.strategy, dataset_fn, leases)
+            return super().create_per_worker_dataset(lambda: leases.counted(undistributed))
 
         def join(self) -> None:
             super().join()
@@ -134,21 +139,22 @@ def make_coordinator(strategy: Any, leases: Leases) -> Any:
     return Coordinator(strategy)
 
 
-def _undistributed(coordinator: Any, dataset_fn: Callable[[], Any]) -> Any:
-    """What `dataset_fn` makes, with `distribute_datasets_from_function` leaving it an ordinary dataset.
+def _undistributed(strategy: Any, dataset_fn: Callable[[], Any], leases: Leases) -> Any:
+    """What `dataset_fn` makes, with `distribute_datasets_from_function` leaving datasets of the spec as they are.
 
     For a worker with one replica all that it adds is an iterator which takes a batch or two before they are asked for,
     and those would count as trained on.
     """
     import tensorflow as tf
 
-    strategy = coordinator.strategy
-    if strategy.extended._num_gpus_per_worker > 1:
-        return dataset_fn()
+    distribute = strategy.distribute_datasets_from_function
 
     def plain(make: Callable[[Any], Any], options: Any = None) -> Any:
-        return make(tf.distribute.InputContext(num_replicas_in_sync=strategy.num_replicas_in_sync))
+        dataset = make(tf.distribute.InputContext(num_replicas_in_sync=strategy.num_replicas_in_sync))
+        return dataset if leases.uncounted else distribute(make, options)
 
+    if strategy.extended._num_gpus_per_worker > 1:
+        return dataset_fn()
     strategy.distribute_datasets_from_function = plain
     try:
         return dataset_fn()

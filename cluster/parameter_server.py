@@ -38,8 +38,8 @@ def dataset_creator(dataset_fn: Callable[..., Any], input_options: Any = None, *
     Args:
         dataset_fn: builds the `tf.data.Dataset` on each worker; takes a `tf.distribute.InputContext`, or nothing.
         input_options: a `tf.distribute.InputOptions`.
-        repeat: begin again at the dataset's end. False for `evaluate(pss_evaluation_shards=…)`, which visits each
-            row once.
+        repeat: begin again at the dataset's end. False to evaluate with `compile(pss_evaluation_shards=…)`,
+            which visits each row once.
 
     Raises:
         SpecError: `dataset_fn` is no function; later, in `fit`: it took a dataset from outside instead of building one.

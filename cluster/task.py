@@ -72,7 +72,7 @@ def _report(order: Launch, env: dict[str, str], channel: Channel, scratch: str) 
         channel.send("failed", type="SystemExit", message=f"the script exited with {error.code}", exit_code=code)
         return code
     except BaseException as error:
-        return _fail(channel, error)
+        return _fail(order, channel, error)
     return _finish(channel, value)
 
 
@@ -87,17 +87,30 @@ def _finish(channel: Channel, value: Any) -> int:
     return 0
 
 
-def _fail(channel: Channel, error: BaseException) -> int:
+def _fail(order: Launch, channel: Channel, error: BaseException) -> int:
     from cluster.parameter_server import is_peer_error
     from pipelines.errors import data_error_in
-    from pipelines.examples import mismatch_in
 
-    error = data_error_in(error) or mismatch_in(error) or error
+    error = data_error_in(error) or _mismatch(order, error) or error
     text = shown(user_traceback(error))
     print(text, file=sys.stderr, flush=True)
     data: dict[str, Any] = {"type": type(error).__name__, "message": shown(_first_line(error)), "traceback": text}
     channel.send("failed", **data, peer=is_peer_error(error), exit_code=1)
     return 1
+
+
+def _mismatch(order: Launch, error: BaseException) -> BaseException | None:
+    """The error of a record that does not match its features, if TensorFlow's is of one."""
+    from pipelines.examples import is_mismatch
+
+    if not is_mismatch(error):
+        return None
+    from pipelines import mismatch, remote
+
+    spec = order.spec
+    if spec.strategy == "parameter_server" and order.task.role == "chief":
+        return mismatch.explained(error, lambda: remote.find_mismatch(spec.replicas("worker")))
+    return mismatch.explained(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipelines.convert import place
 from pipelines.errors import DataError
 from pipelines.files import first_line
 from pipelines.inputs import Input, Options, intervals, read
 from pipelines.open_input import open_input
+from pipelines.staging import place
 from pipelines.summary import LONGEST_VALUE, Summaries, merge, summarize
 from pipelines.vocabulary import VALUES
 

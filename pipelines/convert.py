@@ -1,19 +1,15 @@
 """Files of one format become files of another, in parallel; whole or not at all, and begun work is not done twice.
 
 The rows of all files are one long line. It is cut into pieces, each of which becomes one file of about the size that
-is asked for. Files are written where no reader looks, `.OUT.unfinished` beside the folder `OUT` (in object stores
-`OUT/_unfinished`), each under a temporary name first; when all are there, they move to `OUT` at once, with `_SUCCESS`.
+is asked for. Files are written where no reader looks, see `pipelines.staging`; when all are there, they move to the
+folder at once, with `_SUCCESS`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import posixpath
-import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -22,15 +18,13 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from pipelines.errors import DataError
-from pipelines.files import first_line
 from pipelines.inputs import Input, Options, intervals, read
-from pipelines.manifest import NAME, Manifest, manifest_in
+from pipelines.manifest import Manifest, manifest_in
 from pipelines.open_input import open_input
 from pipelines.outputs import Target, open_writer
+from pipelines.staging import Staging, place
 from pipelines.storage import apart_schema, is_bytes
 
-#: File systems, by pyarrow's names, that have no folders which could be renamed.
-OBJECT_STORES = ("s3", "gcs", "abfs")
 _VERSION = 1
 #: Rows, or bytes, that are written for a try at each of three places, to learn how large files become.
 _TRY_ROWS, _TRY_BYTES = 65_536, 4 << 20
@@ -102,8 +96,7 @@ class _Job:
 
     input: Input
     target: Target
-    filesystem: pafs.FileSystem
-    staging: str
+    staging: Staging
     pieces: tuple[tuple[int, int], ...]
 
     def name(self, index: int) -> str:
@@ -131,22 +124,25 @@ def convert(
     request.target.ending  # noqa: B018  # a wrong compression is said before anything is read
     source = open_input(request.files, request.options)
     request.target.stored_schema(source.schema, source.files[0].path)
-    filesystem, out = place(request.out)
+    staging = Staging(*place(request.out))
     key = _key(request, source)
-    done = manifest_in(filesystem, out)
+    done = manifest_in(staging.filesystem, staging.out)
     if done is not None and done.plan == key:
-        _clear(filesystem, out)
+        staging.clear()
         sizes = [file["bytes"] for file in done.files]
         return Result(request.out, len(sizes), sum(file["rows"] for file in done.files), sum(sizes), len(sizes))
-    staging = _staging(filesystem, out)
-    begun = _begun(filesystem, staging)
-    if done is not None or not _resumes(begun, key):
-        _check_empty(filesystem, out, done, key, request)
-    if begun is not None and begun["key"] != key:
+    begun = staging.plan()
+    resumes = begun is not None and begun["key"] == key
+    if done is not None or not resumes:
+        _check_empty(staging, done, key, request)
+    if begun is not None and not resumes:
         say(f"starting over: {_difference(begun['key'], key)}")
-    pieces = _prepare(filesystem, staging, begun, key, lambda: _pieces(source, request))
-    job = _Job(source, request.target, filesystem, staging, pieces)
-    receipts = _finished(job, out)
+    if begun is None or not resumes:
+        begun = {"key": key, "pieces": _pieces(source, request)}
+        staging.begin(begun)
+    pieces = tuple((start, stop) for start, stop in begun["pieces"])
+    job = _Job(source, request.target, staging, pieces)
+    receipts = _finished(job)
     reused = len(receipts)
     if reused:
         say(f"{reused} of {len(pieces)} files are there from an earlier call")
@@ -159,23 +155,8 @@ def convert(
     if source.rows is not None and rows != source.rows:
         seen = f"{source.rows} rows were there, {rows} were written"
         raise DataError("the input has changed during the conversion", seen, "run the command again")
-    _publish(job, out, [receipts[index] for index in range(len(pieces))], key)
+    staging.publish(_manifest(job, [receipts[index] for index in range(len(pieces))], key))
     return Result(request.out, len(pieces), rows, sum(r["bytes"] for r in receipts.values()), reused)
-
-
-def place(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system and the path of a folder to write to.
-
-    Raises:
-        DataError: it cannot be opened.
-    """
-    if "://" not in uri:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError("cannot open the file system to write to", uri, first_line(error)) from None
-    return filesystem, path.rstrip("/")
 
 
 def convert_piece(job: _Job, index: int) -> dict[str, Any]:
@@ -186,29 +167,14 @@ def convert_piece(job: _Job, index: int) -> dict[str, Any]:
     """
     start, stop = job.pieces[index]
     name = job.name(index)
-    hidden, final = f"{job.staging}/.{name}.{uuid.uuid4().hex[:8]}", f"{job.staging}/{name}"
     seen = next((file.path for file in job.input.files), "")
     rows, newlines = 0, False
-    try:
-        with (
-            job.filesystem.open_output_stream(hidden, compression=None) as sink,
-            open_writer(sink, job.input.schema, job.target, seen) as writer,
-        ):
-            for batch in read(job.input, start, stop):
-                writer.write(batch)
-                rows += batch.num_rows
-                newlines = newlines or (job.target.format == "csv" and _has_line_ends(batch))
-        job.filesystem.move(hidden, final)
-        size = job.filesystem.get_file_info(final).size
-        receipt = {"index": index, "name": name, "rows": rows, "bytes": size, "newlines": newlines}
-        _write_text(job.filesystem, f"{job.staging}/_done/{name}.json", json.dumps(receipt))
-    except (pa.ArrowException, OSError) as error:
-        _remove(job.filesystem, hidden)
-        raise DataError("cannot write", final, first_line(error)) from None
-    except BaseException:
-        _remove(job.filesystem, hidden)
-        raise
-    return receipt
+    with job.staging.writing(name) as sink, open_writer(sink, job.input.schema, job.target, seen) as writer:
+        for batch in read(job.input, start, stop):
+            writer.write(batch)
+            rows += batch.num_rows
+            newlines = newlines or (job.target.format == "csv" and _has_line_ends(batch))
+    return job.staging.note({"index": index, "name": name, "rows": rows, "newlines": newlines})
 
 
 def _has_line_ends(batch: pa.RecordBatch) -> bool:
@@ -280,27 +246,7 @@ def _density(source: Input, target: Target) -> float:
     return written / max(1, length)
 
 
-def _staging(filesystem: pafs.FileSystem, out: str) -> str:
-    if filesystem.type_name in OBJECT_STORES:
-        return f"{out}/_unfinished"
-    return posixpath.join(posixpath.dirname(out), f".{posixpath.basename(out)}.unfinished")
-
-
-def _begun(filesystem: pafs.FileSystem, staging: str) -> dict[str, Any] | None:
-    """The plan of an earlier call that did not finish."""
-    with suppress(OSError, ValueError), filesystem.open_input_stream(f"{staging}/_plan.json") as stream:
-        found = json.loads(stream.read())
-        return found if isinstance(found, dict) and "key" in found and "pieces" in found else None
-    return None
-
-
-def _resumes(begun: dict[str, Any] | None, key: dict[str, Any]) -> bool:
-    return begun is not None and begun["key"] == key
-
-
-def _check_empty(
-    filesystem: pafs.FileSystem, out: str, done: Manifest | None, key: dict[str, Any], request: Request
-) -> None:
+def _check_empty(staging: Staging, done: Manifest | None, key: dict[str, Any], request: Request) -> None:
     """Refuse to mix with what is there.
 
     Raises:
@@ -311,6 +257,7 @@ def _check_empty(
     todo = "name another folder, or replace it with --overwrite"
     if done is not None:
         raise DataError("the folder holds another conversion", f"{request.out}: {_difference(done.plan, key)}", todo)
+    filesystem, out = staging.filesystem, staging.out
     info = filesystem.get_file_info(out)
     if info.type == pafs.FileType.File:
         raise DataError("this is a file, not a folder", request.out, "name a folder")
@@ -320,114 +267,18 @@ def _check_empty(
         raise DataError("the folder is not empty", f"{request.out} has {there[0]}", todo)
 
 
-def _prepare(
-    filesystem: pafs.FileSystem,
-    staging: str,
-    begun: dict[str, Any] | None,
-    key: dict[str, Any],
-    cut: Callable[[], list[tuple[int, int]]],
-) -> tuple[tuple[int, int], ...]:
-    """The pieces: those of an earlier call that was begun with the same key, or new ones in an empty staging folder."""
-    if begun is not None and begun["key"] == key:
-        return tuple((start, stop) for start, stop in begun["pieces"])
-    pieces = cut()
-    try:
-        if filesystem.get_file_info(staging).type != pafs.FileType.NotFound:
-            filesystem.delete_dir(staging)
-        filesystem.create_dir(f"{staging}/_done", recursive=True)
-        _write_text(filesystem, f"{staging}/_plan.json", json.dumps({"key": key, "pieces": pieces}))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError("cannot write", staging, first_line(error)) from None
-    return tuple(pieces)
-
-
-def _finished(job: _Job, out: str) -> dict[int, dict[str, Any]]:
+def _finished(job: _Job) -> dict[int, dict[str, Any]]:
     """The receipts of pieces whose files are there and whole, by index."""
-    folders = [job.staging, *([out] if job.filesystem.type_name in OBJECT_STORES else [])]
-    sizes = {}
-    for folder in folders:
-        for info in job.filesystem.get_file_info(pafs.FileSelector(folder, allow_not_found=True)):
-            sizes[info.base_name] = info.size
-    found = {}
-    for info in job.filesystem.get_file_info(pafs.FileSelector(f"{job.staging}/_done", allow_not_found=True)):
-        with suppress(OSError, ValueError, KeyError):
-            with job.filesystem.open_input_stream(info.path) as stream:
-                receipt = json.loads(stream.read())
-            if sizes.get(receipt["name"]) == receipt["bytes"] and receipt["name"] == job.name(receipt["index"]):
-                found[receipt["index"]] = receipt
-    return found
+    found = {receipt["index"]: receipt for receipt in job.staging.receipts() if "index" in receipt}
+    return {index: receipt for index, receipt in found.items() if receipt["name"] == job.name(index)}
 
 
-def _publish(job: _Job, out: str, receipts: list[dict[str, Any]], key: dict[str, Any]) -> None:
-    """Let readers see the files, all at once where the file system can."""
+def _manifest(job: _Job, receipts: list[dict[str, Any]], key: dict[str, Any]) -> Manifest:
     schema = job.input.schema
-    manifest = Manifest(
+    return Manifest(
         format=job.target.format,
         schema=apart_schema(schema) if job.target.format == "tfrecord" else schema,
         newlines=any(receipt["newlines"] for receipt in receipts),
         files=tuple({name: receipt[name] for name in ("name", "rows", "bytes")} for receipt in receipts),
         plan=key,
     )
-    try:
-        if job.filesystem.type_name in OBJECT_STORES:
-            _publish_objects(job, out, manifest)
-        else:
-            _publish_folder(job, out, manifest)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError("cannot write", out, first_line(error)) from None
-
-
-def _publish_folder(job: _Job, out: str, manifest: Manifest) -> None:
-    """Give the whole folder its name, with one rename."""
-    filesystem = job.filesystem
-    for info in filesystem.get_file_info(pafs.FileSelector(job.staging)):
-        if info.base_name.startswith("."):
-            _remove(filesystem, info.path)
-    _write_text(filesystem, f"{job.staging}/{NAME}", manifest.to_json())
-    old = f"{posixpath.dirname(out)}/.{posixpath.basename(out)}.replaced"
-    if filesystem.get_file_info(old).type != pafs.FileType.NotFound:
-        filesystem.delete_dir(old)
-    if filesystem.get_file_info(out).type != pafs.FileType.NotFound:
-        filesystem.move(out, old)
-    filesystem.move(job.staging, out)
-    if filesystem.get_file_info(old).type != pafs.FileType.NotFound:
-        filesystem.delete_dir(old)
-    _clear(filesystem, out)
-
-
-def _publish_objects(job: _Job, out: str, manifest: Manifest) -> None:
-    """Move the files one by one, and `_SUCCESS` last: an object store can do no more."""
-    filesystem = job.filesystem
-    ours = {file["name"] for file in manifest.files}
-    staged = {info.base_name for info in filesystem.get_file_info(pafs.FileSelector(job.staging))}
-    for info in filesystem.get_file_info(pafs.FileSelector(out)):
-        moved_before = info.base_name in ours and info.base_name not in staged
-        if info.type == pafs.FileType.File and not moved_before:
-            filesystem.delete_file(info.path)
-        elif info.type == pafs.FileType.Directory and info.base_name != "_unfinished":
-            filesystem.delete_dir(info.path)
-    for name in sorted(ours & staged):
-        filesystem.move(f"{job.staging}/{name}", f"{out}/{name}")
-    _write_text(filesystem, f"{out}/{NAME}", manifest.to_json())
-    filesystem.delete_dir(job.staging)
-
-
-def _clear(filesystem: pafs.FileSystem, out: str) -> None:
-    """Take away the notes of the work that is done."""
-    with suppress(OSError):
-        filesystem.delete_dir(f"{out}/_done")
-    with suppress(OSError):
-        filesystem.delete_file(f"{out}/_plan.json")
-
-
-def _write_text(filesystem: pafs.FileSystem, path: str, text: str) -> None:
-    """Write a file whole or not at all."""
-    hidden = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.{uuid.uuid4().hex[:8]}")
-    with filesystem.open_output_stream(hidden, compression=None) as stream:
-        stream.write(text.encode())
-    filesystem.move(hidden, path)
-
-
-def _remove(filesystem: pafs.FileSystem, path: str) -> None:
-    with suppress(OSError):
-        filesystem.delete_file(path)

@@ -24,6 +24,8 @@ _REFUSED = (
     r"Name: (?P<name>.*?), Feature: (?P<feature>.*?) \(.*?\) (?P<what>.*)",
     r"(?P<what>Inconsistent .*?) for feature (?P<feature>.*?):",
 )
+#: What stands in each of its errors: the operation that parses, or our own words.
+_PARSER = r"Parse(Sequence)?Example|Key: .*, a step has not \d+ values"
 _CHECK = "check what the file holds"
 _FIX = "describe the features as they are, or give the feature a default or make it ragged"
 
@@ -106,6 +108,23 @@ def parse(features: Features, serialized: tf.Tensor, names: tf.Tensor | None = N
     return parsed
 
 
+def refused(features: Features, records: Sequence[bytes]) -> bool:
+    """Whether TensorFlow's parser refuses any of `records`, without saying which."""
+    import tensorflow as tf
+
+    try:
+        with tf.device("/CPU:0"):
+            _stored(features, tf.constant(records, tf.string), None)
+    except tf.errors.InvalidArgumentError:
+        return True
+    return False
+
+
+def is_mismatch(error: BaseException) -> bool:
+    """Whether `error` is TensorFlow's for a record that does not match its features, in whatever words."""
+    return type(error).__module__.startswith("tensorflow") and bool(re.search(_PARSER, str(error)))
+
+
 def mismatch_in(error: BaseException) -> DataError | None:
     """The `DataError` in TensorFlow's words for a record that does not match its features, if `error` is one.
 
@@ -127,16 +146,23 @@ def _parse(features: Features, serialized: tf.Tensor, names: tf.Tensor | None) -
     import tensorflow as tf
 
     try:
-        if features.sequence is None:
-            spec = {name: _tf_feature(one) for name, one in features.context.items()}
-            stored = tf.io.parse_example(serialized, spec, example_names=names)
-        else:
-            stored = _parse_sequences(features, serialized, names)
+        stored = _stored(features, serialized, names)
         every = {**features.context, **(features.sequence or {})}
         return {name: _cast(stored[name], one) for name, one in every.items()}
     except tf.errors.InvalidArgumentError as error:
         check(features, serialized.numpy().tolist(), "the batch")
         raise mismatch_in(error) or error from None
+
+
+def _stored(features: Features, serialized: tf.Tensor, names: tf.Tensor | None) -> dict[str, Any]:
+    """The features in the dtypes that records hold."""
+    import tensorflow as tf
+
+    if features.sequence is not None:
+        return _parse_sequences(features, serialized, names)
+    spec = {name: _tf_feature(one) for name, one in features.context.items()}
+    stored: dict[str, Any] = tf.io.parse_example(serialized, spec, example_names=names)
+    return stored
 
 
 def _tf_feature(feature: Feature) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from operator import attrgetter
 from typing import NamedTuple
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -23,8 +25,6 @@ DATA_ENDINGS = (
     *TFRECORD_ENDINGS,
     *(record + packed for record in TFRECORD_ENDINGS for packed in COMPRESSED_ENDINGS),
 )
-#: How a hive-partitioned directory names a null.
-NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 class File(NamedTuple):
@@ -74,16 +74,6 @@ def find(files: str | Sequence[str], endings: tuple[str, ...] = DATA_ENDINGS) ->
     return filesystem, list(found.values())
 
 
-def partitions(file: File) -> dict[str, str | None]:
-    """The columns in the names of a file's folders, as hive writes them: `year=2013/month=1/part.parquet`."""
-    found: dict[str, str | None] = {}
-    for folder in file.below.split("/")[:-1]:
-        name, mark, value = folder.partition("=")
-        if mark and name:
-            found[unquote(name)] = None if value == NULL_PARTITION else unquote(value)
-    return found
-
-
 def first_line(error: BaseException) -> str:
     """The first line of `error`."""
     return str(error).strip().split("\n")[0]
@@ -114,20 +104,27 @@ def _matches(filesystem: pafs.FileSystem, path: str, pattern: str, endings: tupl
     if not found:
         todo = f"check the path; directories are searched for *{' *'.join(endings[:3])}"
         raise DataError("no data file is there", pattern, todo)
-    return sorted(found)
+    _check_names(found)
+    return sorted(found, key=attrgetter("path"))
+
+
+def _check_names(files: list[File]) -> None:
+    try:
+        "".join(file.path for file in files).encode()
+    except UnicodeEncodeError as error:
+        seen = next(repr(file.path) for file in files if error.object[error.start] in file.path)
+        raise DataError("the name of a data file is not UTF-8", seen, "give it another name") from None
 
 
 def _below(filesystem: pafs.FileSystem, root: str, endings: tuple[str, ...]) -> Iterator[File]:
-    for file in _files(filesystem, root):
-        if file.path.endswith(endings) and not _hidden(file.below):
-            yield file
+    return _files(filesystem, root, lambda path: path.endswith(endings) and not _hidden(path[len(root) :]))
 
 
 def _globbed(filesystem: pafs.FileSystem, path: str, endings: tuple[str, ...]) -> Iterator[File]:
     if not _is_glob(path):
         return iter(())
     match = re.compile(_glob_regex(path)).fullmatch
-    return (file for file in _files(filesystem, _glob_root(path)) if match(file.path))
+    return _files(filesystem, _glob_root(path), lambda path: match(path) is not None)
 
 
 def _is_glob(path: str) -> bool:
@@ -148,13 +145,41 @@ def _glob_regex(path: str) -> str:
     return rf"(?:\./)?{regex}"
 
 
-def _hidden(path: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.split("/"))
+def _hidden(below: str) -> bool:
+    return "/_" in below or "/." in below or below.startswith(("_", "."))
 
 
-def _files(filesystem: pafs.FileSystem, root: str) -> Iterator[File]:
+def _files(filesystem: pafs.FileSystem, root: str, wanted: Callable[[str], bool]) -> Iterator[File]:
+    """The files below `root`, on whatever level, whose paths are wanted."""
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return _local_files(root, wanted)
     selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
-    return (_file(info, root) for info in filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
+    found = (info for info in filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
+    return (_file(info, root) for info in found if wanted(info.path))
+
+
+def _local_files(root: str, wanted: Callable[[str], bool]) -> Iterator[File]:
+    """`_files` of this machine, several times as fast as Arrow lists them; links are followed, but not in a circle."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        below = posixpath.join(folder[len(root) :].lstrip("/"), "")
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    if not (entry.is_symlink() and _holds(entry.path, folder)):
+                        folders.append(entry.path)
+                elif wanted(entry.path):
+                    with suppress(FileNotFoundError):  # a link to nothing, or deleted just now
+                        found = entry.stat()
+                        if stat.S_ISREG(found.st_mode):
+                            yield File(entry.path, found.st_size, found.st_mtime_ns, below + entry.name)
+
+
+def _holds(above: str, folder: str) -> bool:
+    """Whether `folder` is `above`, or lies below it, when links are followed."""
+    outer, inner = os.path.realpath(above), os.path.realpath(folder)
+    return os.path.commonpath([outer, inner]) == outer
 
 
 def _file(info: pafs.FileInfo, root: str) -> File:

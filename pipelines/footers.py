@@ -2,51 +2,82 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.errors import DataError
 from pipelines.files import File, first_line
+from pipelines.kept import keep, listed, recall
 
 _THREADS = 16
 #: Fewer files than this are read anew: that is as quick as looking them up.
 _WORTH_KEEPING = 64
-_VERSION = 1
+#: Of a file: rows and bytes by row group, and its schema, of which there are few.
+_LEARNED = pa.schema(
+    {
+        "rows": pa.list_(pa.int64()),
+        "bytes": pa.list_(pa.int64()),
+        "schema": pa.dictionary(pa.int32(), pa.binary()),
+    }
+)
 
 
-class Footer(NamedTuple):
-    """A file's rows and bytes by row group, and which schema it has."""
-
-    rows: list[int]
-    bytes: list[int]
-    schema: str
-
-
-@dataclass
+@dataclass(frozen=True)
 class Footers:
-    """The footers of files in their order, and each of their schemas by its fingerprint."""
+    """The footers of files, in their order; arrays, because there may be very many.
 
-    by_file: dict[str, Footer]
-    schemas: dict[str, pa.Schema]
+    Attributes:
+        paths: of the files.
+        schemas: the schemas that there are.
+        kinds: `[files]`, the schema of each file: an index of `schemas`.
+        ends: `[files]`, the row group after the last one of each file, when those of all files are counted.
+        rows: `[row groups]` of all files.
+        bytes: `[row groups]`, before compression.
+    """
+
+    paths: list[str]
+    schemas: list[pa.Schema]
+    kinds: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    bytes: npt.NDArray[np.int64]
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Row groups of each file: `[files]`."""
+        return np.diff(self.ends, prepend=0)
+
+    def by_file(self, values: npt.NDArray[np.int64]) -> list[tuple[int, ...]]:
+        """`rows` or `bytes`, file by file."""
+        return [tuple(part.tolist()) for part in np.split(values, self.ends[:-1])]
+
+    def of_kinds(self, kinds: set[int]) -> Footers:
+        """Those of the files that have one of these schemas."""
+        chosen = np.isin(self.kinds, [*kinds])
+        groups = np.repeat(chosen, self.counts)
+        return Footers(
+            paths=[path for path, good in zip(self.paths, chosen, strict=True) if good],
+            schemas=self.schemas,
+            kinds=self.kinds[chosen],
+            ends=np.cumsum(self.counts[chosen]),
+            rows=self.rows[groups],
+            bytes=self.bytes[groups],
+        )
 
 
 def read_footers(
     filesystem: pafs.FileSystem,
     files: Sequence[File],
-    cache: Path | None = None,
+    kept: Path | None = None,
     on_error: Callable[[str, DataError], None] | None = None,
 ) -> Footers:
     """The footers of `files`, of which only those are read that are new or have changed since they were kept.
@@ -54,20 +85,19 @@ def read_footers(
     Args:
         filesystem: where the files are.
         files: with their sizes and times of change.
-        cache: folder in which footers are kept, one JSON file for a set of files; None keeps none.
+        kept: document in which footers are kept, see `pipelines.kept`; None keeps none.
         on_error: is told of a file without a readable footer, which is then left out; None raises the error.
 
     Raises:
         DataError: a file is not there, or has no readable footer; with its name.
     """
-    store = cache / _name(files) if cache is not None and len(files) >= _WORTH_KEEPING else None
-    kept, schemas = _load(store)
-    known = {file.path: Footer(*kept[file.path][2:]) for file in files if _same(kept.get(file.path), file, schemas)}
-    new = [file for file in files if file.path not in known]
-    if new:
-        known.update(_read(filesystem, new, schemas, on_error))
-        _save(store, [file for file in files if file.path in known], known, schemas)
-    return Footers({file.path: known[file.path] for file in files if file.path in known}, schemas)
+    kept = kept if len(files) >= _WORTH_KEEPING else None
+    known, missing = recall(kept, files, _LEARNED)
+    if missing:
+        new = _read(filesystem, [files[index] for index in missing], on_error)
+        known = _in_order(files, pa.concat_tables([known, new]))
+        keep(kept, known)
+    return _footers(known)
 
 
 def read_footer(filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
@@ -84,19 +114,12 @@ def read_footer(filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
         raise DataError("cannot read the footer of a Parquet file", path, first_line(error)) from None
 
 
-def cache_folder() -> Path:
-    """Where footers are kept: `ray-tfcluster/footers` below the user's cache folder (XDG Base Directory)."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(root, "ray-tfcluster", "footers")
-
-
 def _read(
-    filesystem: pafs.FileSystem,
-    files: Sequence[File],
-    schemas: dict[str, pa.Schema],
-    on_error: Callable[[str, DataError], None] | None,
-) -> dict[str, Footer]:
-    def read(file: File) -> tuple[str, Footer, pa.Schema] | None:
+    filesystem: pafs.FileSystem, files: Sequence[File], on_error: Callable[[str, DataError], None] | None
+) -> pa.Table:
+    """What is learned of `files`, a row a file, without those that cannot be read."""
+
+    def read(file: File) -> tuple[File, list[int], list[int], bytes] | None:
         try:
             metadata = read_footer(filesystem, file.path)
         except DataError as error:
@@ -105,64 +128,38 @@ def _read(
             on_error(file.path, error)
             return None
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-        schema = metadata.schema.to_arrow_schema().remove_metadata()
-        rows = [group.num_rows for group in groups]
-        return file.path, Footer(rows, [group.total_byte_size for group in groups], _fingerprint(schema)), schema
+        schema = metadata.schema.to_arrow_schema().remove_metadata().serialize().to_pybytes()
+        return file, [group.num_rows for group in groups], [group.total_byte_size for group in groups], schema
 
     with ThreadPoolExecutor(_THREADS) as pool:
         found = [footer for footer in pool.map(read, files) if footer is not None]
-    schemas.update((footer.schema, schema) for _, footer, schema in found)
-    return {path: footer for path, footer, _ in found}
+    table = listed([file for file, *_ in found])
+    for field, values in zip(_LEARNED, [[footer[index] for footer in found] for index in (1, 2, 3)], strict=True):
+        table = table.append_column(field, pa.array(values, field.type))
+    return table
 
 
-def _fingerprint(schema: pa.Schema) -> str:
-    return hashlib.blake2b(schema.serialize().to_pybytes(), digest_size=12).hexdigest()
+def _in_order(files: Sequence[File], known: pa.Table) -> pa.Table:
+    """The rows of `known` in the order of `files`, and its schemas without those that no file has any longer."""
+    known = known.unify_dictionaries().combine_chunks()
+    rows = pc.index_in(pa.array([file.path for file in files]), known["path"]).drop_null()
+    known = known.take(rows).combine_chunks()
+    at = known.schema.get_field_index("schema")
+    return known.set_column(at, _LEARNED.field("schema"), _compact(known.column(at).combine_chunks()))
 
 
-def _name(files: Sequence[File]) -> str:
-    names = "\n".join(file.path for file in files)
-    return hashlib.blake2b(names.encode(), digest_size=16).hexdigest() + ".json"
+def _compact(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    used, codes = np.unique(column.indices.to_numpy(), return_inverse=True)
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), column.dictionary.take(pa.array(used)))
 
 
-def _same(kept: Any, file: File, schemas: dict[str, pa.Schema]) -> bool:
-    """Whether what was kept is whole and still so; a file system that tells no times is not trusted."""
-    whole = isinstance(kept, list) and len(kept) == 5 and kept[4] in schemas
-    return whole and file.changed > 0 and kept[0] == file.size and kept[1] == file.changed
-
-
-def _load(store: Path | None) -> tuple[dict[str, list[Any]], dict[str, pa.Schema]]:
-    """What was kept by path: size, time of change, and the fields of its footer.
-
-    Nothing where that cannot be read, for it can be had again.
-    """
-    if store is None:
-        return {}, {}
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
-        values = json.loads(store.read_bytes())
-        if values["version"] == _VERSION:
-            return {**values["files"]}, {key: _schema(text) for key, text in values["schemas"].items()}
-    return {}, {}
-
-
-def _schema(text: str) -> pa.Schema:
-    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
-
-
-def _save(store: Path | None, files: Sequence[File], footers: dict[str, Footer], schemas: dict[str, pa.Schema]) -> None:
-    """Keep the footers, whole or not at all; a folder that cannot be written is no reason to fail."""
-    if store is None:
-        return
-    values: dict[str, Any] = {
-        "version": _VERSION,
-        "schemas": {key: base64.b64encode(schema.serialize().to_pybytes()).decode() for key, schema in schemas.items()},
-        "files": {file.path: [file.size, file.changed, *footers[file.path]] for file in files},
-    }
-    with suppress(OSError):
-        store.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(dir=store.parent)
-        try:
-            with open(descriptor, "w") as file:
-                json.dump(values, file)
-            os.replace(part, store)
-        except OSError:
-            os.unlink(part)
+def _footers(known: pa.Table) -> Footers:
+    rows, sizes, schema = (known[name].combine_chunks() for name in ("rows", "bytes", "schema"))
+    return Footers(
+        paths=known["path"].to_pylist(),
+        schemas=[pa.ipc.read_schema(pa.py_buffer(text)) for text in schema.dictionary.to_pylist()],
+        kinds=schema.indices.to_numpy(),
+        ends=np.cumsum(rows.value_lengths().to_numpy(), dtype=np.int64),
+        rows=rows.flatten().to_numpy(),
+        bytes=sizes.flatten().to_numpy(),
+    )

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.errors import DataError
-from pipelines.files import File, first_line, partitions
+from pipelines.files import File, first_line
 from pipelines.footers import read_footers
+from pipelines.hive import Values, folder_columns
 from pipelines.inputs import BATCH_BYTES, BATCH_ROWS, Format, Options, Segment, check_columns, vanished
 
 
@@ -24,7 +26,7 @@ class ParquetInput:
     Attributes:
         row_groups: rows of each row group of each file.
         group_bytes: their sizes before compression.
-        constants: columns that the names of folders hold, by file.
+        folders: columns that the names of folders hold, by file.
     """
 
     filesystem: pafs.FileSystem
@@ -32,7 +34,7 @@ class ParquetInput:
     schema: pa.Schema
     row_groups: tuple[tuple[int, ...], ...]
     group_bytes: tuple[tuple[int, ...], ...]
-    constants: tuple[tuple[tuple[str, str | None], ...], ...]
+    folders: tuple[Values, ...]
 
     format: Format = "parquet"
 
@@ -79,7 +81,7 @@ class ParquetInput:
             begin += rows
 
     def _read_group(self, path: str, group: int, start: int, stop: int) -> Iterator[pa.RecordBatch]:
-        names = [name for name in self.schema.names if name not in dict(self.constants[self._index[path]])]
+        names = [name for name in self.schema.names if name not in self.folders[self._index[path]]]
         try:
             with self.filesystem.open_input_file(path) as file:
                 reader = pq.ParquetFile(file, buffer_size=max(1 << 16, (32 << 20) // max(1, len(names))))
@@ -102,10 +104,10 @@ class ParquetInput:
 
     def _completed(self, batch: pa.RecordBatch, index: int) -> pa.RecordBatch:
         """`batch` with the columns that the names of folders hold, in the order of the schema."""
-        constants = dict(self.constants[index])
+        values = self.folders[index]
         columns = [
-            pa.repeat(_scalar(constants[field.name], field.type), batch.num_rows)
-            if field.name in constants
+            pa.repeat(values[field.name], batch.num_rows)
+            if field.name in values
             else _typed(batch.column(field.name), field.type)
             for field in self.schema
         ]
@@ -119,14 +121,13 @@ def open_parquet(filesystem: pafs.FileSystem, files: tuple[File, ...], options: 
         DataError: a footer cannot be read, or the files are not of one schema.
     """
     footers = read_footers(filesystem, files)
-    by_file = [footers.by_file[file.path] for file in files]
-    first_of = {footer.schema: file for file, footer in reversed(list(zip(files, by_file, strict=True)))}
-    kinds = list(dict.fromkeys(footer.schema for footer in by_file))
-    names = footers.schemas[kinds[0]].names
+    kinds, firsts = np.unique(footers.kinds, return_index=True)
+    of_kinds = sorted(zip(firsts.tolist(), kinds.tolist(), strict=True))
+    names = footers.schemas[footers.kinds[0]].names
     check_columns(names, names, files[0].path)
-    schema = _unified([first_of[kind] for kind in kinds], [footers.schemas[kind] for kind in kinds])
-    folders = [{n: v for n, v in partitions(file).items() if n not in schema.names} for file in files]
-    full = pa.schema([*schema, *_partition_fields(files, folders)])
+    schema = _unified([files[first] for first, _ in of_kinds], [footers.schemas[kind] for _, kind in of_kinds])
+    named, folders = folder_columns(files, schema.names)
+    full = pa.schema([*schema, *named])
     names = full.names if options.columns is None else options.columns
     check_columns(full.names, names, files[0].path)
     full = pa.schema([full.field(name) for name in names])
@@ -134,9 +135,9 @@ def open_parquet(filesystem: pafs.FileSystem, files: tuple[File, ...], options: 
         filesystem=filesystem,
         files=files,
         schema=full,
-        row_groups=tuple(tuple(footer.rows) for footer in by_file),
-        group_bytes=tuple(tuple(footer.bytes) for footer in by_file),
-        constants=tuple(tuple((n, v) for n, v in folder.items() if n in full.names) for folder in folders),
+        row_groups=tuple(footers.by_file(footers.rows)),
+        group_bytes=tuple(footers.by_file(footers.bytes)),
+        folders=tuple(folders),
     )
 
 
@@ -163,24 +164,8 @@ def _unified(files: Sequence[File], schemas: Sequence[pa.Schema]) -> pa.Schema:
     return pa.schema(first.values())
 
 
-def _partition_fields(files: Sequence[File], folders: Sequence[dict[str, str | None]]) -> Iterator[pa.Field]:
-    """A column of int64 for folders that are all named by whole numbers, otherwise of strings."""
-    for name in folders[0]:
-        for file, folder in zip(files, folders, strict=True):
-            if name not in folder:
-                todo = "write all files with one layout of folders"
-                raise DataError(f"there is no folder {name}=…", f"{file.path}; {files[0].path} has one", todo)
-        values = {folder[name] for folder in folders} - {None}
-        whole = values and all(value and value.removeprefix("-").isdecimal() for value in values)
-        yield pa.field(name, pa.int64() if whole and max(map(len, filter(None, values))) < 19 else pa.string())
-
-
 def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.nulls(len(column), kind) if pa.types.is_null(column.type) else column
-
-
-def _scalar(value: str | None, kind: pa.DataType) -> pa.Scalar:
-    return pa.scalar(int(value) if value is not None and pa.types.is_int64(kind) else value, kind)
 
 
 def _culprit(filesystem: pafs.FileSystem, path: str, group: int, names: Sequence[str]) -> str | None:

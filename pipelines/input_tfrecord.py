@@ -20,7 +20,8 @@ from pipelines.files import File
 from pipelines.inputs import Format, Options, Segment, check_columns
 from pipelines.manifest import read_manifest
 from pipelines.storage import from_examples, tfrecord_schema
-from pipelines.tfrecord import FileIndex, TFRecordSource
+from pipelines.tfrecord import TFRecordSource
+from pipelines.tfrecord_index import FileIndex
 
 #: Records and files that are looked at to infer the columns.
 _SAMPLE, _SAMPLED_FILES = 4096, 16

@@ -11,13 +11,14 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from pipelines.apart import leaves, stored
 from pipelines.errors import DataError
 from pipelines.footers import read_footer
 from pipelines.input_csv import CsvInput, estimated_rows
 from pipelines.input_tfrecord import TFRecordInput
 from pipelines.inputs import Input, Options, read
 from pipelines.open_input import open_input
-from pipelines.schema import describe, kind_of, leaves
+from pipelines.schema import describe, kind_of
 from pipelines.shards import Sharding, batch_count
 from pipelines.storage import tfrecord_schema
 
@@ -332,6 +333,8 @@ def _footer_facts(source: Input) -> _Facts:
     chunks = 0
     with ThreadPoolExecutor(_THREADS) as pool:
         for footer in pool.map(lambda file: read_footer(source.filesystem, file.path), source.files):
+            places = {} if chunks > _MOST_CHUNKS else stored(footer.schema.to_arrow_schema())
+            names = [name for name, place in places.items() for _ in place]
             for index in range(footer.num_row_groups):
                 group = footer.row_group(index)
                 facts.group_rows.append(group.num_rows)
@@ -339,7 +342,7 @@ def _footer_facts(source: Input) -> _Facts:
                 facts.raw_bytes = (facts.raw_bytes or 0) + group.total_byte_size
                 chunks += group.num_columns
                 if chunks <= _MOST_CHUNKS:
-                    _add_chunks(facts, group)
+                    _add_chunks(facts, group, names)
                 else:
                     facts.complete = False
     if not facts.complete:
@@ -348,12 +351,11 @@ def _footer_facts(source: Input) -> _Facts:
     return facts
 
 
-def _add_chunks(facts: _Facts, group: Any) -> None:
-    """The nulls and sizes of the columns of one row group; what is within lists belongs to the list."""
-    for number in range(group.num_columns):
+def _add_chunks(facts: _Facts, group: Any, names: Sequence[str]) -> None:
+    """The nulls and sizes of the columns of one row group, and of which column each of them is."""
+    for number, name in enumerate(names):
         chunk = group.column(number)
         path = chunk.path_in_schema
-        name = _column_name(path)
         facts.codecs.add(chunk.compression.lower())
         counts = chunk.statistics
         nulls = counts.null_count if counts is not None and counts.has_null_count and name == path else None
@@ -361,13 +363,6 @@ def _add_chunks(facts: _Facts, group: Any) -> None:
         known[0] = None if nulls is None or known[0] is None else known[0] + nulls
         known[1] = (known[1] or 0) + chunk.total_compressed_size
         known[2] = (known[2] or 0) + chunk.total_uncompressed_size
-
-
-def _column_name(path: str) -> str:
-    """The column of a path in the Parquet schema: without what the format puts between a list and its values."""
-    for inner in (".list.element", ".list.item", ".key_value.key", ".key_value.value", ".bag.array_element"):
-        path = path.split(inner)[0]
-    return path
 
 
 def _sample(source: Input) -> tuple[dict[str, Any], ...]:

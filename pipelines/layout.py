@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.apart import flattened
 from pipelines.errors import DataError
-from pipelines.schema import Fixed, Kind, Number, describe, flattened, kind_of, with_items
+from pipelines.schema import Fixed, Kind, Number, describe, kind_of, with_items
 
 #: What a mask's feature is called: the column's name and this.
 PRESENT = "_present"
@@ -20,9 +21,11 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True)
 class Request:
-    """Which columns are asked for, and in what form. Fields of structs are columns with dotted names.
+    """Which columns are asked for, and in what form.
 
-    Wherever a column is named, a struct's name stands for all its fields, but as a label.
+    Fields of structs, also of structs in lists, are columns with dotted names, the keys and values of a map are `.key`
+    and `.value`. Wherever a column is named, the name of a struct, a list of structs or a map stands for all of its
+    fields, but as a label.
 
     Attributes:
         columns: feature columns; None takes all but the label.
@@ -107,7 +110,10 @@ def layout_of(schema: pa.Schema, request: Request, seen: str) -> Layout:
         if name not in columns:
             raise DataError(f"masks names column {name}, which is not read", seen, f"add {name} to columns")
     features = tuple(_features(columns, masks, pack, request.label, seen))
-    _refuse_twins([feature.name for feature in features], "feature", seen)
+    names = [feature.name for feature in features]
+    _refuse_twins(names, "feature", seen)
+    if request.nested:
+        _refuse_both([name for name in names if name != request.label], seen)
     return Layout(columns, features, fill, masks)
 
 
@@ -129,12 +135,12 @@ def _chosen(known: Mapping[str, pa.DataType], request: Request, seen: str) -> di
 
 def _only(names: Sequence[str], name: str, seen: str) -> Sequence[str]:
     if len(names) != 1:
-        raise DataError(f"the label {name} is a struct", f"{seen}: {', '.join(names)}", "name one of its fields")
+        raise DataError(f"the label {name} has several fields", f"{seen}: {', '.join(names)}", "name one of them")
     return names
 
 
 def _resolve(known: Mapping[str, pa.DataType], name: str, seen: str, purpose: str = "") -> list[str]:
-    """The columns that a name stands for: itself, or the fields of a struct."""
+    """The columns that a name stands for: itself, or its fields."""
     if name in known:
         return [name]
     fields = [column for column in known if column.startswith(f"{name}.")]
@@ -146,7 +152,7 @@ def _resolve(known: Mapping[str, pa.DataType], name: str, seen: str, purpose: st
 
 
 def _by_leaf(known: Mapping[str, pa.DataType], values: Mapping[str, Any], seen: str) -> dict[str, Any]:
-    """What is said of columns, with the fields of structs in the place of structs."""
+    """What is said of columns, with fields in the place of what has them."""
     return {leaf: value for name, value in values.items() for leaf in _resolve(known, name, seen)}
 
 
@@ -154,6 +160,14 @@ def _refuse_twins(names: list[str], what: str, seen: str) -> None:
     if len(set(names)) != len(names):
         twin = next(name for name in names if names.count(name) > 1)
         raise DataError(f"there is more than one {what} {twin}", seen, f"give each {what} a name of its own")
+
+
+def _refuse_both(names: list[str], seen: str) -> None:
+    """Refuse names that would have to be both a tensor and a dictionary of them."""
+    above = {name[:end] for name in names for end, letter in enumerate(name) if letter == "."}
+    if both := [name for name in names if name in above]:
+        todo = "leave one of them out with columns, or take them under dotted names with structs: flat"
+        raise DataError(f"feature {both[0]} cannot have features within it", f"{seen}: {both[0]}.…", todo)
 
 
 def _cast(arrow: pa.DataType, wanted: str | None, column: str, seen: str) -> pa.DataType:

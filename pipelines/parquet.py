@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-from collections import Counter
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from pipelines.apart import flattened
 from pipelines.errors import DataError
-from pipelines.files import File, first_line, partitions
-from pipelines.footers import Footer, Footers, read_footer, read_footers
+from pipelines.files import File, first_line
+from pipelines.filters import Condition, condition_of
+from pipelines.footers import Footers, read_footer, read_footers
+from pipelines.hive import Values, folder_columns
 from pipelines.layout import Layout, Request, layout_of
-from pipelines.schema import describe, flattened, kind_of
+from pipelines.leaf_reader import places_of, read_leaves
+from pipelines.schema import describe, kind_of
 from pipelines.shards import Unit
 from pipelines.source import where
 
@@ -36,7 +42,7 @@ class ParquetSource:
         files: the files in order.
         request: which columns are read; with `filters`, row groups that cannot hold a matching row are left out by
             their statistics, and in the others the matching rows are counted once, by reading the filters' columns.
-        cache: folder in which footers are kept, or None.
+        kept: document in which footers are kept, or None.
         on_error: is told of a file that is not Parquet, or has other columns than most files, which is then left out;
             None raises.
 
@@ -49,40 +55,37 @@ class ParquetSource:
         filesystem: pafs.FileSystem,
         files: Sequence[File],
         request: Request,
-        cache: Path | None = None,
+        kept: Path | None = None,
         on_error: Callable[[str, DataError], None] | None = None,
     ) -> None:
         self._filesystem = filesystem
-        self._footers = read_footers(filesystem, files, cache, on_error)
-        if not self._footers.by_file:
+        footers = read_footers(filesystem, files, kept, on_error)
+        if not footers.paths:
             raise DataError("no file has a readable footer", files[0].path, "write the files again")
-        first, footer = _reference(self._footers, tolerant=on_error is not None)
-        self._folders = {file.path: partitions(file) for file in files}
-        self._partitions = _partition_types(files)
-        self._stored = self._footers.schemas[footer.schema]
-        self.schema = _with_partitions(self._stored, self._partitions)
+        first, kind = _reference(footers, tolerant=on_error is not None)
+        stored = footers.schemas[kind]
+        folders, values = folder_columns(files, stored.names)
+        self._folders: dict[str, Values] = {file.path: of for file, of in zip(files, values, strict=True) if of}
+        self.schema = pa.schema([*stored, *folders])
         self.layout: Layout = layout_of(self.schema, request, first)
-        self._condition = _condition(request, self.schema, first)
-        self._check_same(first, on_error)
+        self._condition = condition_of(request, self.schema, first)
         names = [*self.layout.columns, *(column for column, _, _ in request.filters)]
-        self._read_names = [name for name in dict.fromkeys(names) if name not in self._partitions]
-        self._footer = functools.lru_cache(_FOOTERS)(functools.partial(read_footer, filesystem))
-        self.units: tuple[Unit, ...] = tuple(
-            Unit(path, index, rows, size)
-            for path, footer in self._footers.by_file.items()
-            for index, (rows, size) in enumerate(zip(footer.rows, footer.bytes, strict=True))
-        )
+        self._read_names = [name for name in dict.fromkeys(names) if name not in folders.names]
+        footers = self._of_one_schema(footers, first, kind, on_error)
+        self._places: list[tuple[Any, dict[str, range]]] = []
+        self._opened = lru_cache(_FOOTERS)(self._open)
+        self.units = _all_units(footers)
         if self._condition is not None:
-            self.units = self._matching(request)
+            self.units = self._matching(request.filters, self._condition)
 
     def read(self, unit: Unit) -> pa.Table:
-        """The rows of a row group that meet the filters, `[unit.rows, columns]`, in the file's types.
+        """The rows of a row group that meet the filters, `[unit.rows, columns]`, in the file's types, taken apart.
 
         Raises:
             DataError: the row group cannot be read; names file, row group and, where it is one, the column.
         """
         table = self._read_columns(unit, self._read_names)
-        found = table if self._condition is None else table.filter(self._condition)
+        found = table if self._condition is None else table.filter(self._condition.of_rows)
         if found.num_rows != unit.rows:
             seen = f"{where(unit)}: {found.num_rows} rows, before {unit.rows}"
             raise DataError("a data file has changed while it was in use", seen, "start again, and leave it as it is")
@@ -90,21 +93,32 @@ class ParquetSource:
 
     def _read_columns(self, unit: Unit, names: list[str]) -> pa.Table:
         try:
-            with self._filesystem.open_input_file(unit.file) as file:
-                reader = pq.ParquetFile(file, metadata=self._footer(unit.file), page_checksum_verification=True)
-                table = reader.read_row_group(unit.row_group, columns=names, use_threads=False)
+            table = self._decode(unit, names)
         except (pa.ArrowException, OSError, ValueError) as error:
             culprit = self._culprit(unit, names)
             raise DataError("cannot read a row group", where(unit, culprit), _todo(error)) from None
         return self._with_folders(table, unit)
 
+    def _decode(self, unit: Unit, names: list[str]) -> pa.Table:
+        """These columns of a row group, all rows of it; other engines do only this in another way."""
+        with self._filesystem.open_input_file(unit.file) as file:
+            footer, places = self._opened(unit.file)
+            reader = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
+            return read_leaves(reader, unit.row_group, names, places)
+
+    def _open(self, path: str) -> tuple[pq.FileMetaData, dict[str, range]]:
+        """The footer of a file, and where its columns are, which is the same in all files of one schema."""
+        footer = read_footer(self._filesystem, path)
+        for schema, places in self._places:
+            if schema.equals(footer.schema):
+                return footer, places
+        places = places_of(footer)
+        self._places.append((footer.schema, places))
+        return footer, places
+
     def _with_folders(self, table: pa.Table, unit: Unit) -> pa.Table:
         """The table with the columns that its file's folders name."""
-        if not self._partitions:
-            return table
-        values = self._folders[unit.file]
-        for name, arrow in self._partitions.items():
-            value = pa.scalar(values[name], pa.string()).cast(arrow)
+        for name, value in self._folders.get(unit.file, {}).items():
             table = table.append_column(name, pa.repeat(value, table.num_rows))
         return table
 
@@ -125,53 +139,66 @@ class ParquetSource:
                 return name
         return None
 
-    def _check_same(self, first: str, on_error: Callable[[str, DataError], None] | None) -> None:
-        """Refuse files whose selected columns are not of the first file's types; each schema is looked at once."""
-        good, stored = {self._footers.by_file[first].schema}, self._footers.schemas
-        for path, footer in [*self._footers.by_file.items()]:
-            if footer.schema in good:
+    def _of_one_schema(
+        self, footers: Footers, first: str, kind: int, on_error: Callable[[str, DataError], None] | None
+    ) -> Footers:
+        """The files whose selected columns are of the types that `first` has; each schema is looked at once."""
+        wanted, good = _types(footers.schemas[kind]), {kind}
+        for path, its in zip(footers.paths, footers.kinds.tolist(), strict=True):
+            if its in good:
                 continue
-            try:
-                self._check(path, {leaf.name: leaf.type for leaf in flattened(stored[footer.schema])}, first)
-                good.add(footer.schema)
-            except DataError as error:
-                if on_error is None:
-                    raise
+            error = self._mismatch(path, _types(footers.schemas[its]), first, wanted)
+            if error is None:
+                good.add(its)
+            elif on_error is None:
+                raise error
+            else:
                 on_error(path, error)
-                del self._footers.by_file[path]
+        return footers.of_kinds(good)
 
-    def _check(self, path: str, found: dict[str, pa.DataType], first: str) -> None:
-        wanted = {leaf.name: leaf.type for leaf in flattened(self._stored)}
-        for name in self.layout.columns:
-            if name in self._partitions:
-                continue
+    def _mismatch(
+        self, path: str, found: Mapping[str, pa.DataType], first: str, wanted: Mapping[str, pa.DataType]
+    ) -> DataError | None:
+        for name in self._read_names:
             if name not in found:
-                raise DataError(f"there is no column {name}", path, f"{first} has it; write both with one schema")
+                return DataError(f"there is no column {name}", path, f"{first} has it; write both with one schema")
             here, there = (describe(kind_of(arrow, name, path)) for arrow in (found[name], wanted[name]))
             if here != there:
                 seen = f"{path} has {here}, {first} has {there}"
-                raise DataError(f"column {name} is not of one type", seen, "write both files with one schema")
+                return DataError(f"column {name} is not of one type", seen, "write both files with one schema")
+        return None
 
-    def _matching(self, request: Request) -> tuple[Unit, ...]:
+    def _matching(self, filters: Sequence[tuple[str, str, Any]], condition: Condition) -> tuple[Unit, ...]:
         """The row groups that hold rows which meet the filters, with their numbers of such rows."""
-        names = list(dict.fromkeys(column for column, _, _ in request.filters))
-        stored = [name for name in names if name not in self._partitions]
-        possible = [unit for path in self._footers.by_file for unit in self._possible(path)]
+        stored = [name for name in dict.fromkeys(column for column, _, _ in filters) if name in self._read_names]
 
         def counted(unit: Unit) -> Unit:
             table = self._read_columns(unit, stored) if stored else self._with_folders(_rows_only(unit), unit)
-            return unit._replace(rows=table.filter(self._condition).num_rows)
+            return unit._replace(rows=table.filter(condition.of_rows).num_rows)
 
+        files = [[*units] for _, units in itertools.groupby(self.units, attrgetter("file"))]
         with ThreadPoolExecutor(_THREADS) as pool:
+            possible = [unit for found in pool.map(partial(self._possible, condition), files) for unit in found]
             return tuple(unit for unit in pool.map(counted, possible) if unit.rows)
 
-    def _possible(self, path: str) -> list[Unit]:
-        """The row groups of a file whose statistics do not rule out every row."""
-        partition = _equals(self._folders[path], self._partitions)
+    def _possible(self, condition: Condition, units: list[Unit]) -> list[Unit]:
+        """Those of the row groups of a file whose statistics and folders do not rule out every row."""
+        path = units[0].file
+        partition = _equals(self._folders.get(path, {}))
         fragment = pads.ParquetFileFormat().make_fragment(path, self._filesystem, partition_expression=partition)
-        subset = fragment.subset(self._condition, schema=self.schema)
-        rows = self._footers.by_file[path].rows
-        return [Unit(path, group.id, rows[group.id]) for group in subset.row_groups]
+        return [units[group.id] for group in fragment.subset(condition.of_files, schema=self.schema).row_groups]
+
+
+def _all_units(footers: Footers) -> tuple[Unit, ...]:
+    """Every row group, file by file."""
+    counts = footers.counts
+    paths = np.repeat(np.array(footers.paths, object), counts).tolist()
+    indices = (np.arange(len(footers.rows)) - np.repeat(footers.ends - counts, counts)).tolist()
+    return tuple(map(Unit._make, zip(paths, indices, footers.rows.tolist(), footers.bytes.tolist(), strict=True)))
+
+
+def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
+    return {leaf.name: leaf.type for leaf in flattened(schema)}
 
 
 def _todo(error: BaseException) -> str:
@@ -186,72 +213,21 @@ def _rows_only(unit: Unit) -> pa.Table:
     return pa.table({"": pa.nulls(unit.rows)})
 
 
-def _equals(values: dict[str, str | None], types: dict[str, pa.DataType]) -> pc.Expression:
+def _equals(values: Values) -> pc.Expression:
     """What is true of every row below these folders."""
     known = pc.scalar(True)
-    for name, arrow in types.items():
-        if values[name] is not None:
-            known = known & (pc.field(name) == pa.scalar(values[name], pa.string()).cast(arrow))
+    for name, value in values.items():
+        if value.is_valid:
+            known = known & (pc.field(name) == value)
     return known
 
 
-def _reference(footers: Footers, *, tolerant: bool) -> tuple[str, Footer]:
-    """The file that the others are compared with: the first; where some may be left out, the first of the commonest."""
-    counts = Counter(footer.schema for footer in footers.by_file.values())
-    wanted = counts.most_common(1)[0][0] if tolerant else next(iter(footers.by_file.values())).schema
-    return next((path, footer) for path, footer in footers.by_file.items() if footer.schema == wanted)
+def _reference(footers: Footers, *, tolerant: bool) -> tuple[str, int]:
+    """The file that the others are compared with: the first; where some may be left out, the first of the commonest.
 
-
-def _partition_types(files: Sequence[File]) -> dict[str, pa.DataType]:
-    """The columns that the folders of all files name, and their types: int64 where every value is one, else string."""
-    found = [partitions(file) for file in files]
-    names = [name for name in found[0] if all(name in values for values in found)]
-    for file, values in zip(files, found, strict=True):
-        if set(values) != set(names):
-            raise DataError(
-                "files lie in folders that name different columns",
-                f"{file.path} has {', '.join(values) or 'none'}, {files[0].path} has {', '.join(found[0]) or 'none'}",
-                "give folders of one kind, such as …/year=2013/month=1",
-            )
-    return {name: _partition_type({values[name] for values in found}) for name in names}
-
-
-def _partition_type(values: set[Any]) -> pa.DataType:
-    filled = [value for value in values if value is not None]
-    whole = all(value.removeprefix("-").isdecimal() and len(value) < 19 for value in filled)
-    return pa.int64() if whole and filled else pa.string()
-
-
-def _with_partitions(schema: pa.Schema, types: dict[str, pa.DataType]) -> pa.Schema:
-    for name, arrow in types.items():
-        if name not in schema.names:
-            schema = schema.append(pa.field(name, arrow))
-    return schema
-
-
-def _condition(request: Request, schema: pa.Schema, seen: str) -> pc.Expression | None:
-    """The filters as one expression of Arrow's.
-
-    Raises:
-        DataError: a filter names an unknown column, an unknown operator, or a value of another type.
+    Returns:
+        Its path, and its schema's index.
     """
-    if not request.filters:
-        return None
-    for column, _, _ in request.filters:
-        if column not in schema.names:
-            raise DataError(f"a filter names no column: {column}", seen, f"its columns are {', '.join(schema.names)}")
-    try:
-        known = [(name, op, _comparable(value, schema.field(name).type)) for name, op, value in request.filters]
-        condition = pq.filters_to_expression([known])
-        schema.empty_table().filter(condition)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise DataError("a filter cannot be used", [*map(list, request.filters)], first_line(error)) from None
-    return condition
-
-
-def _comparable(value: Any, arrow: pa.DataType) -> Any:
-    """A filter's value; texts become the dates and times that they are to be compared with."""
-    if not pa.types.is_temporal(arrow) or isinstance(value, str) is isinstance(value, list | tuple):
-        return value
-    found = pa.array([value] if isinstance(value, str) else [*map(str, value)]).cast(arrow)
-    return found[0] if isinstance(value, str) else found
+    kinds = footers.kinds
+    kind = int(np.argmax(np.bincount(kinds)) if tolerant else kinds[0])
+    return footers.paths[int(np.argmax(kinds == kind))], kind

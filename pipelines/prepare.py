@@ -1,4 +1,4 @@
-"""A table as the files have it becomes one of the request's columns: structs apart, casts made, nulls filled."""
+"""A table as the files have it becomes one of the request's columns: casts made, nulls filled."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ def prepare(table: pa.Table, layout: Layout, where: str) -> pa.Table:
     """The layout's columns and masks, in one chunk each and without nulls.
 
     Args:
-        table: what a source has read of a unit.
+        table: what a source has read of a unit, taken apart.
         layout: what to make of it.
         where: the unit, as errors name it.
 
     Raises:
         DataError: a value that a cast cannot keep, or a null that nothing is to stand for; with unit and column.
     """
-    table = apart(table)
     columns: dict[str, pa.ChunkedArray] = {}
     for name, arrow in layout.columns.items():
         column = table[name]
@@ -30,13 +29,6 @@ def prepare(table: pa.Table, layout: Layout, where: str) -> pa.Table:
             columns[name + PRESENT] = column.is_valid()
         columns[name] = _filled(_cast(column, arrow, name, where), name, layout, where)
     return pa.table({name: _one_chunk(column) for name, column in columns.items()})
-
-
-def apart(table: pa.Table) -> pa.Table:
-    """The table with all structs taken apart into columns with dotted names."""
-    while any(pa.types.is_struct(field.type) for field in table.schema):
-        table = table.flatten()
-    return table
 
 
 def _cast(column: pa.ChunkedArray, arrow: pa.DataType, name: str, where: str) -> pa.ChunkedArray:
@@ -133,5 +125,7 @@ def _is_list(arrow: pa.DataType) -> bool:
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    if column.num_chunks == 1:
+        return column.chunk(0)  # which combine_chunks would copy
     combined = column.combine_chunks()
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)

@@ -6,7 +6,9 @@ import collections
 import json
 import os
 import threading
-from collections.abc import Callable
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,8 +20,9 @@ import pyarrow as pa
 from pipelines import shards
 from pipelines.columns import Array, packed, part_dtypes, parts
 from pipelines.layout import Feature, Request
+from pipelines.leases import Desk
 from pipelines.prepare import prepare
-from pipelines.shards import Block, Chunk, Line, Piece, Sharding, Span
+from pipelines.shards import Block, Chunk, Line, Piece, Sharding, Span, Unit
 from pipelines.source import where
 from pipelines.sources import Files, Opened, open_source
 
@@ -38,6 +41,11 @@ StartNow = Callable[[], tuple[int, Line | None]]
 #: Iterations that are remembered: the next one may begin while the last chunks of this one are read, and Keras begins
 #: some that it never reads.
 _REMEMBERED = 3
+#: Chunks of records of which it is remembered what they were, in case TensorFlow refuses one of the records: it may
+#: have been given a few more meanwhile.
+_LATELY = 64
+#: The readers of records in this process, for the same case.
+readers_of_records: weakref.WeakSet[Reader] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -48,21 +56,23 @@ class ReadPlan:
         files: which files, and how they are read.
         request: which columns, and in what form.
         sharding: how rows are shared out.
-        shard: this shard, from 0; None where the process that reads decides it.
+        shard: this shard, from 0.
         shuffle: another order in each epoch.
         seed: of that order.
         epoch: the first epoch.
         line: the rows of the first epoch that are yet to be read; None for all of them.
+        desk: where the rows to read are leased, in the place of shard, epoch and line; None without leases.
     """
 
     files: Files
     request: Request = field(default_factory=Request)
     sharding: Sharding = field(default_factory=lambda: Sharding(1, 1024))
-    shard: int | None = 0
+    shard: int = 0
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
     line: Line | None = None
+    desk: Desk | None = None
 
     def to_json(self) -> str:
         """The plan as text."""
@@ -72,12 +82,13 @@ class ReadPlan:
     def from_json(cls, text: str) -> ReadPlan:
         """The plan of `to_json`."""
         values = json.loads(text)
-        line = values.pop("line")
+        line, desk = values.pop("line"), values.pop("desk")
         return cls(
             files=Files.from_dict(values.pop("files")),
             request=Request.from_dict(values.pop("request")),
             sharding=Sharding(**values.pop("sharding")),
             line=None if line is None else tuple(Span(*span) for span in line),
+            desk=None if desk is None else Desk(**desk),
             **values,
         )
 
@@ -95,6 +106,9 @@ class Reader:
         skipped: what of the files is left out, because it cannot be read.
         rows: of the whole dataset.
         batches: of a whole epoch on each shard.
+        chunk_rows: rows that are handed to TensorFlow at once, about.
+        lately: of records, what was handed to it in the last chunks, chunk by chunk.
+        read_at: when the last of them was, on the clock of `time.monotonic`.
         start_now: asked where it starts whenever an iteration begins, for a loop that may begin one and not finish it,
             as Keras does. By default each iteration is the next epoch.
 
@@ -111,12 +125,16 @@ class Reader:
         self.batches = shards.batch_count(self.rows, plan.sharding)
         self.start_now: StartNow = self._next_epoch
         size = sum(unit.size for unit in self.units)
-        self._chunk_rows = min(CHUNK_ROWS, max(1, self.rows * CHUNK_BYTES // max(size, 1)))
+        self.chunk_rows = min(CHUNK_ROWS, max(1, self.rows * CHUNK_BYTES // max(size, 1)))
         self._begun = 0
         self._lock = threading.Lock()
         self._orders: dict[int, _Order] = {}
         self._iterations: collections.OrderedDict[int, _Iteration] = collections.OrderedDict()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+        self.lately: collections.deque[list[Piece]] = collections.deque(maxlen=_LATELY)
+        self.read_at = 0.0
+        if self.records is not None:
+            readers_of_records.add(self)
 
     def part_dtypes(self) -> list[np.dtype[Any]]:
         """The dtypes of what `read` returns."""
@@ -140,12 +158,12 @@ class Reader:
             if not line:
                 return np.zeros((0, 4), np.int64)
             sharding = self.plan.sharding
-            mine = shards.share(line, sharding, self.plan.shard or 0)
+            mine = shards.share(line, sharding, self.plan.shard)
             sizes = shards.batch_sizes(
                 shards.rows_in(mine), shards.batch_count(shards.rows_in(line), sharding), sharding.batch
             )
-            found = [(number, *chunk) for chunk in shards.chunks(sizes, self._chunk_rows)]
-            self._iterations[number] = _Iteration(self._load, self._pool, self._pieces(mine), 2 * self._chunk_rows)
+            found = [(number, *chunk) for chunk in shards.chunks(sizes, self.chunk_rows)]
+            self._iterate(number, mine)
             while len(self._iterations) > _REMEMBERED:
                 self._iterations.popitem(last=False)[1].end()
         return np.array(found, np.int64).reshape(-1, 4)
@@ -163,10 +181,29 @@ class Reader:
         if iteration is None:  # given up by whoever iterates; nobody will look at it
             raise StopIteration
         table = iteration.rows(start, stop)
+        if self.records is not None:
+            self.lately.append(iteration.parts(start, stop))
+            self.read_at = time.monotonic()
         return [part for feature in self.layout.features for part in _parts(table, feature)]
 
-    def _pieces(self, line: Line) -> list[Piece]:
-        return [piece for span in line for piece in shards.pieces(span, self._order(span.epoch).ends)]
+    def origins(self, piece: Piece) -> Iterator[tuple[Unit, Array]]:
+        """Where the rows of a piece are from: units, and the numbers of the rows in them, `[rows]` of int64."""
+        with self._lock:
+            block = self._order(piece.epoch).blocks[piece.block]
+        rows = np.arange(shards.rows_of(block))
+        if self.plan.shuffle:
+            rows = shards.row_order(len(rows), seed=self.plan.seed, epoch=piece.epoch, block=piece.block)
+        rows, first = rows[piece.start : piece.stop], 0
+        for unit in block:
+            inside = rows[(rows >= first) & (rows < first + unit.rows)] - first
+            if len(inside):
+                yield unit, inside
+            first += unit.rows
+
+    def _iterate(self, number: int, line: Line) -> None:
+        """Be ready to read `line` as iteration `number`; the lock is held."""
+        pieces = [piece for span in line for piece in shards.pieces(span, self._order(span.epoch).ends)]
+        self._iterations[number] = _Iteration(self._load, self._pool, pieces, 2 * self.chunk_rows)
 
     def _order(self, epoch: int) -> _Order:
         """The blocks of an epoch; those of the last few are kept."""
@@ -175,18 +212,23 @@ class Reader:
             blocks = shards.blocks_of(self.units, shuffle=plan.shuffle, seed=plan.seed, epoch=epoch)
             while len(self._orders) >= _REMEMBERED:
                 del self._orders[next(iter(self._orders))]
-            self._orders[epoch] = _Order(blocks, np.cumsum([shards.rows_of(block) for block in blocks], dtype=np.int64))
+            self._orders[epoch] = _Order(blocks, shards.ends_of(blocks))
         return self._orders[epoch]
 
     def _load(self, piece: Piece) -> pa.Table:
         """The rows of a piece in their order, without nulls."""
         with self._lock:
             block = self._order(piece.epoch).blocks[piece.block]
-        tables = [prepare(self.source.read(unit), self.layout, where(unit)) for unit in block]
+        table = self._decoded(block)
         if not self.plan.shuffle:
-            return tables[0].slice(piece.start, piece.rows)
+            return table.slice(piece.start, piece.rows)
         rows = shards.row_order(shards.rows_of(block), seed=self.plan.seed, epoch=piece.epoch, block=piece.block)
-        return pa.concat_tables(tables).combine_chunks().take(pa.array(rows[piece.start : piece.stop]))
+        return table.take(pa.array(rows[piece.start : piece.stop]))
+
+    def _decoded(self, block: Block) -> pa.Table:
+        """The rows of a block in the order of its row groups, without nulls."""
+        tables = [prepare(self.source.read(unit), self.layout, where(unit)) for unit in block]
+        return pa.concat_tables(tables).combine_chunks() if self.plan.shuffle else tables[0]
 
 
 @dataclass(frozen=True)
@@ -214,7 +256,7 @@ class _Iteration:
         first = int(np.searchsorted(self._ends, start, side="right"))
         last = int(np.searchsorted(self._ends, stop, side="left"))
         with self._lock:
-            for index in range(first, self._ahead_of(last)):
+            for index in range(first, self._ahead_of(last, 4 * (stop - start))):
                 if index not in self._tables and self._taken[index] < self._pieces[index].rows:
                     self._tables[index] = self._pool.submit(self._load, self._pieces[index])
             wanted = {index: self._tables[index] for index in range(first, last + 1)}
@@ -226,9 +268,21 @@ class _Iteration:
             self._let_go(index, high - low)
         return found[0] if len(found) == 1 else pa.concat_tables(found).combine_chunks()
 
-    def _ahead_of(self, last: int) -> int:
-        """Where reading ahead stops when piece `last` is in use."""
-        enough = int(np.searchsorted(self._ends, self._ends[last] + self._ahead_rows, side="left"))
+    def parts(self, start: int, stop: int) -> list[Piece]:
+        """Positions `start` to `stop` of the shard's line as pieces."""
+        first = int(np.searchsorted(self._ends, start, side="right"))
+        last = int(np.searchsorted(self._ends, stop, side="left"))
+        found = []
+        for piece, end in zip(self._pieces[first : last + 1], self._ends[first : last + 1].tolist(), strict=True):
+            line = piece.start - (end - piece.rows)  # from a position of the line to one of the block
+            low, high = max(start + line, piece.start), min(stop + line, piece.stop)
+            found.append(piece._replace(start=low, stop=high))
+        return found
+
+    def _ahead_of(self, last: int, rows: int) -> int:
+        """Where reading ahead stops when piece `last` is in use: `rows` rows on, few at first, which is then quick."""
+        wanted = self._ends[last] + min(rows, self._ahead_rows)
+        enough = int(np.searchsorted(self._ends, wanted, side="left"))
         return min(max(last + 1 + AHEAD, enough), len(self._pieces))
 
     def _let_go(self, index: int, rows: int) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.errors import DataError
-from pipelines.examples import infer, parse
+from pipelines.examples import check, infer, parse, refused
 from pipelines.features import STORED_AS, Features
 from pipelines.layout import Feature, Layout, Request
 from pipelines.schema import Text
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 RECORDS = Layout({"record": pa.large_binary()}, (Feature("record", Text(), ("record",)),))
 #: Files, and records of each, that are looked at to infer the features.
 _FILES, _RECORDS = 8, 512
+#: Records that are looked at together, to find one that does not match.
+_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,66 @@ def records_of(
     else:
         known.only([*packed, *([request.label] if request.label else [])])
     return Records(_changed(known, request), request.casts, request.pack)
+
+
+@dataclass(frozen=True)
+class MatchingSource:
+    """A source of records of which a unit cannot be read when one of its records does not match the features."""
+
+    source: TFRecordSource
+    units: tuple[Unit, ...]
+    features: Features
+
+    @property
+    def schema(self) -> pa.Schema:
+        """That of the source."""
+        return self.source.schema
+
+    def read(self, unit: Unit) -> pa.Table:
+        """The records of a unit.
+
+        Raises:
+            DataError: one does not match, or they cannot be read; with file, record and, where it is one, feature.
+        """
+        if error := mismatch(self.features, self.source, unit, np.arange(unit.rows)):
+            raise error
+        return self.source.read(unit)
+
+
+def mismatch(features: Features, source: TFRecordSource, unit: Unit, rows: npt.NDArray[np.int64]) -> DataError | None:
+    """The error of the first of some records of a unit that does not match; None where all of them do.
+
+    Args:
+        features: what each record should have.
+        source: of the records.
+        unit: that they are in.
+        rows: `[records]`, their numbers in the unit.
+    """
+    rows = np.sort(rows)
+    first = sum(source.index_of(unit.file).rows[: unit.row_group])
+    records = source.read(unit)["record"].take(pa.array(rows))
+    parses = "tensorflow" in sys.modules  # many times as fast as Python, which alone can tell what is wrong
+    for start in range(0, len(rows), _AT_ONCE):
+        some, numbers = records.slice(start, _AT_ONCE).to_pylist(), (rows[start : start + _AT_ONCE] + first).tolist()
+        if parses and not refused(features, some):
+            continue
+        if error := _first_mismatch(features, some, unit.file, numbers):
+            return error
+        if parses:
+            seen = f"{unit.file}, records {numbers[0]} to {numbers[-1]}"
+            return DataError("TensorFlow cannot parse a record", seen, "check what the file holds")
+    return None
+
+
+def _first_mismatch(
+    features: Features, records: Sequence[bytes], file: str, numbers: Sequence[int]
+) -> DataError | None:
+    try:
+        for number, record in zip(numbers, records, strict=True):
+            check(features, [record], file, number)
+    except DataError as error:
+        return error
+    return None
 
 
 def _refuse_what_needs_columns(request: Request) -> None:

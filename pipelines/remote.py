@@ -6,13 +6,17 @@ functions that every worker knows, and carries the plan of what to read as text.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines import mismatch
 from pipelines.columns import Array
+from pipelines.errors import DataError
 from pipelines.leased import LeasedReader
 from pipelines.reader import ReadPlan
 
@@ -33,7 +37,7 @@ def serve_reads(worker: int, secret: bytes) -> None:
     from tensorflow.python.ops import script_ops
 
     readers = _Readers(worker, secret)
-    _served[:] = [readers.open, readers.lease, readers.read, readers.took]
+    _served[:] = [readers.open, readers.lease, readers.read, readers.took, readers.mismatch]
     for function in _served:
         # TensorFlow has no public way to register a function under a name of our choice.
         script_ops._py_funcs._funcs[_token(function.__name__)] = function
@@ -63,6 +67,18 @@ def counted(dataset: tf.data.Dataset, names: Sequence[str]) -> tf.data.Dataset:
     return dataset.map(tf.autograph.experimental.do_not_convert(take))
 
 
+def find_mismatch(workers: int) -> DataError | None:
+    """`pipelines.mismatch.find_mismatch` in each of so many workers; from the coordinator, once a step has failed."""
+    import tensorflow as tf
+
+    for worker in range(workers):
+        with contextlib.suppress(tf.errors.OpError), tf.device(f"/job:worker/task:{worker}/device:CPU:0"):
+            (found,) = call("mismatch", [], [tf.string])
+            if (said := json.loads(found.numpy())) is not None:
+                return DataError(*said)
+    return None
+
+
 class _Readers:
     """The readers of this process, one a dataset."""
 
@@ -88,6 +104,10 @@ class _Readers:
         for name in names:
             self._by_name[name].took()
         return np.int64(len(names))  # type: ignore[return-value]
+
+    def mismatch(self) -> Array:
+        found = mismatch.find_mismatch()
+        return np.array(json.dumps(found and found.args).encode(), object)
 
     def _reader(self, text: bytes) -> LeasedReader:
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +58,8 @@ def kind_of(arrow: pa.DataType, column: str, seen: str) -> Kind:
 
     Integers, floats, half floats and booleans keep their dtype, decimals become float64, dates int32 days (date64:
     int64 milliseconds), times, timestamps and durations the integer that is stored, in their unit; strings and binaries
-    become tf.string, dictionaries their values, lists ragged and lists of a fixed size dense dimensions. Structs are
-    taken apart before: see `leaves`.
+    become tf.string, dictionaries their values, lists ragged and lists of a fixed size dense dimensions. Structs and
+    maps are taken apart before: see `pipelines.apart`.
 
     Args:
         arrow: the column's type.
@@ -102,20 +101,6 @@ def with_items(arrow: pa.DataType, items: pa.DataType | None = None) -> pa.DataT
     if pa.types.is_string_view(arrow):
         return pa.string()
     return pa.binary() if pa.types.is_binary_view(arrow) else arrow
-
-
-def leaves(field: pa.Field) -> Iterator[pa.Field]:
-    """A field, or, of a struct, each field within it under its dotted name."""
-    if not pa.types.is_struct(field.type):
-        yield field
-        return
-    for child in field.type:
-        yield from leaves(child.with_name(f"{field.name}.{child.name}"))
-
-
-def flattened(schema: pa.Schema) -> pa.Schema:
-    """The schema with all structs taken apart."""
-    return pa.schema([leaf for field in schema for leaf in leaves(field)])
 
 
 def describe(kind: Kind) -> str:

@@ -195,7 +195,7 @@ def blocks_of(units: Sequence[Unit], *, shuffle: bool, seed: int = 0, epoch: int
     """The blocks of an epoch in their order; row groups without rows are left out."""
     filled = [unit for unit in units if unit.rows]
     if not shuffle:
-        return tuple((unit,) for unit in filled)
+        return tuple(zip(filled, strict=True))
     order = _random(seed, epoch).permutation(len(filled))
     return tuple(_grouped(filled[i] for i in order))
 
@@ -210,6 +210,12 @@ def rows_of(block: Block) -> int:
     return sum(unit.rows for unit in block)
 
 
+def ends_of(blocks: Sequence[Block]) -> npt.NDArray[np.int64]:
+    """`[blocks]`, the position in the order of their epoch at which each of them ends."""
+    rows: npt.NDArray[np.int64] = np.cumsum([unit.rows for block in blocks for unit in block], dtype=np.int64)
+    return rows.take(np.cumsum([*map(len, blocks)], dtype=np.int64) - 1)
+
+
 def pieces(span: Span, ends: npt.NDArray[np.int64]) -> Iterator[Piece]:
     """A span as one piece a block.
 
@@ -217,13 +223,12 @@ def pieces(span: Span, ends: npt.NDArray[np.int64]) -> Iterator[Piece]:
         span: of an epoch.
         ends: `[blocks]`, the position in the epoch's order at which each of its blocks ends.
     """
-    first = int(np.searchsorted(ends, span.start, side="right"))
+    epoch, start, stop = span
+    first = int(np.searchsorted(ends, start, side="right"))
+    last = int(np.searchsorted(ends, stop, side="left"))
     low = int(ends[first - 1]) if first else 0
-    for index in range(first, len(ends)):
-        if low >= span.stop:
-            return
-        high = int(ends[index])
-        yield Piece(span.epoch, index, max(span.start, low) - low, min(span.stop, high) - low)
+    for index, high in enumerate(ends[first : last + 1].tolist() if start < stop else (), first):
+        yield Piece(epoch, index, max(start, low) - low, min(stop, high) - low)
         low = high
 
 

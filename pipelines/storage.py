@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.apart import apart, flattened
 from pipelines.errors import DataError
-from pipelines.schema import leaves
 
 _COUNTED = (
     pa.types.is_date,
@@ -58,7 +58,7 @@ def csv_schema(schema: pa.Schema, seen: str) -> pa.Schema:
 
 
 def tfrecord_schema(schema: pa.Schema, seen: str) -> pa.Schema:
-    """The schema of rows before they are written as `tf.train.Example`s; structs are taken apart.
+    """The schema of rows before they are written as `tf.train.Example`s; structs and maps are taken apart.
 
     Raises:
         DataError: a column has a type for which an Example has no room.
@@ -67,8 +67,8 @@ def tfrecord_schema(schema: pa.Schema, seen: str) -> pa.Schema:
 
 
 def apart_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` with structs taken apart, and without the flags that TFRecord cannot keep."""
-    return pa.schema([pa.field(leaf.name, leaf.type) for field in schema for leaf in leaves(field)])
+    """`schema` with structs and maps taken apart, and without the flags that TFRecord cannot keep."""
+    return pa.schema([pa.field(leaf.name, leaf.type) for leaf in flattened(schema)])
 
 
 def _example_type(field: pa.Field, seen: str) -> pa.DataType:
@@ -131,11 +131,8 @@ def to_examples(batch: pa.RecordBatch, schema: pa.Schema, seen: str, *, rounding
     Raises:
         DataError: a number does not fit into float32 or int64, or a list holds a null.
     """
-    table = pa.Table.from_batches([batch])
-    while any(pa.types.is_struct(column.type) for column in table.columns):
-        table = table.flatten()
     columns = []
-    for field, column in zip(schema, table.columns, strict=True):
+    for field, column in zip(schema, apart(pa.Table.from_batches([batch])), strict=True):
         array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
         columns.append(_example_column(array, field, seen, rounding))

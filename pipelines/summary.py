@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.apart import without_view
 from pipelines.moments import Moments, finite, moments_of
 from pipelines.quantiles import Quantiles, quantiles_of
 from pipelines.storage import is_bytes
@@ -146,6 +147,7 @@ def _paths(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     """`array` and the arrays within it."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
+    array = without_view(array)
     kind = array.type
     if pa.types.is_dictionary(kind):
         yield from _paths(name, array.dictionary_decode())

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from pipelines.dataset import read_dataset
-from tests.every_type import ROWS, every_type, expected, same
+from tests.every_type import ROWS, every_type, expected, rows_apart, same
+from tests.nested import random_table
 
 pytestmark = pytest.mark.timeout(170)
 
@@ -41,8 +42,9 @@ def test_every_type_equals_what_pyarrow_reads(tmp_path: Path, batch: int) -> Non
     assert [name for name in wanted if not same(found[name], wanted[name])] == []
 
 
-def test_every_type_shuffled_over_shards(tmp_path: Path) -> None:
-    pq.write_table(every_type(), tmp_path / "x.parquet", row_group_size=17)
+@pytest.mark.parametrize("half", [0, 1])
+def test_every_type_shuffled_over_shards(tmp_path: Path, half: int) -> None:
+    pq.write_table(every_type(half), tmp_path / "x.parquet", row_group_size=17)
     wanted = expected(pq.read_table(tmp_path / "x.parquet"))
     shards = [values(read_dataset(str(tmp_path), batch=4, shards=3, shard=shard, shuffle=True)) for shard in range(3)]
     order = [row for shard in shards for row in shard["id"]]
@@ -77,6 +79,51 @@ def test_structs_as_dictionaries(tmp_path: Path, ragged: bool) -> None:
     assert features["s"]["a"]["c"].numpy().tolist() == [str(row).encode() for row in range(10)]
     assert rows_of(features["s"]["d"]) == [[row] if ragged else row for row in range(10)]
     assert label.numpy().tolist() == list(range(10))
+
+
+def test_lists_of_structs_and_maps_as_dictionaries(tmp_path: Path) -> None:
+    items: list[Any] = [[{"a": row, "b": {"c": [f"{row}"] * place}} for place in range(row % 3)] for row in range(10)]
+    pairs = [[(f"k{place}", row) for place in range(row % 4)] for row in range(10)]
+    columns = {"l": pa.array(items), "m": pa.array(pairs, pa.map_(pa.string(), pa.int32())), "y": pa.array(range(10))}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet", row_group_size=4)
+    dataset = read_dataset(str(tmp_path), batch=3, label="y", nested=True)
+    ragged = [tf.RaggedTensorSpec([None, None], dtype, 1, tf.int64) for dtype in (tf.int64, tf.string, tf.int32)]
+    texts = tf.RaggedTensorSpec([None, None, None], tf.string, 2, tf.int64)
+    spec = {"l": {"a": ragged[0], "b": {"c": texts}}, "m": {"key": ragged[1], "value": ragged[2]}}
+    assert dataset.element_spec == (spec, tf.TensorSpec([None], tf.int64))
+    found: list[list[Any]] = [[], [], [], []]
+    for features, _ in dataset:
+        tensors = (features["l"]["a"], features["l"]["b"]["c"], features["m"]["key"], features["m"]["value"])
+        for rows, tensor in zip(found, tensors, strict=True):
+            rows += rows_of(tensor)
+    assert found == [
+        [[item["a"] for item in row] for row in items],
+        [[[text.encode() for text in item["b"]["c"]] for item in row] for row in items],
+        [[key.encode() for key, _ in row] for row in pairs],
+        [[value for _, value in row] for row in pairs],
+    ]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_nested_columns_with_nulls(tmp_path: Path, seed: int) -> None:
+    table = random_table(seed, 40, columns=2)
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=11)
+    wanted: dict[str, list[Any]] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        wanted.update(rows_apart(name, column.type, column.to_pylist()))
+    dataset = read_dataset(str(tmp_path), batch=7, masks=tuple(wanted), shuffle=True)
+    found = values(dataset)
+    for name, rows in wanted.items():
+        depth = dataset.element_spec[name].shape.rank - 1
+        assert found[f"{name}_present"] == [rows[row] is not None for row in found["id"]]
+        assert [unmarked(row, depth) for row in found[name]] == [unmarked(rows[row], depth) for row in found["id"]]
+
+
+def unmarked(value: Any, depth: int) -> Any:
+    """A row of lists in lists, so many deep: null lists as empty ones, and None for null and for what stands for it."""
+    if depth:
+        return [unmarked(item, depth - 1) for item in value or []]
+    return (value.encode() if isinstance(value, str) else value) or None
 
 
 def test_nulls_filled_and_marked(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
-"""What several unit tests use: an S3 server, and a full disk."""
+"""What several unit tests use: a storage on an S3 server, and a full disk."""
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import uuid
@@ -12,17 +11,10 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """`host:port` of an S3 server on the loopback address, in a thread of this process."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"{host}:{port}"
-    server.stop()
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is learned of files is kept in a folder of the test session's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

@@ -17,14 +17,15 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import convert as converting
 from pipelines.convert import Progress, Request, Result, convert, convert_piece
 from pipelines.errors import DataError
 from pipelines.inputs import Options, read
 from pipelines.manifest import NAME, manifest_in
 from pipelines.open_input import open_input
 from pipelines.outputs import COMPRESSIONS, Target
+from pipelines.staging import place
 from pipelines.storage import from_examples, tfrecord_schema, to_examples
+from tests.nested import random_table
 
 FORMATS = ("parquet", "csv", "tfrecord")
 
@@ -161,6 +162,44 @@ def test_structs_are_taken_apart_in_tfrecord(tmp_path: Path) -> None:
     assert table_of(tmp_path / "records").to_pydict() == {"a.b": [1, None], "a.c.d": ["x", None]}
 
 
+def test_lists_of_structs_and_maps_are_taken_apart_in_tfrecord(tmp_path: Path) -> None:
+    items = pa.array([[{"a": 1, "b": {"c": "x"}}, {"a": 2, "b": {"c": ""}}], None, []])
+    pairs = pa.array([[("k", 1.5)], [], None], pa.map_(pa.string(), pa.float32()))
+    views = pa.array([[{"a": 1}], [], None], pa.list_view(pa.struct({"a": pa.int64()})))
+    pq.write_table(pa.table({"l": items, "m": pairs, "v": views}), tmp_path / "1.parquet")
+    convert(request(tmp_path / "1.parquet", tmp_path / "records", "tfrecord"), here)
+    convert(request(tmp_path / "records", tmp_path / "back", "parquet"), here)
+    for folder in ("records", "back"):
+        assert table_of(tmp_path / folder).to_pydict() == {
+            "l.a": [[1, 2], None, []],
+            "l.b.c": [["x", ""], None, []],
+            "m.key": [["k"], [], None],
+            "m.value": [[1.5], [], None],
+            "v.a": [[1], [], None],
+        }
+
+
+def test_what_tfrecord_and_csv_have_no_room_for_within_lists(tmp_path: Path) -> None:
+    deep, holed = [[{"a": [1], "b": 1}]], [[{"b": 1}, None]]
+    for column, message in (
+        (deep, "column l.a does not fit into TFRecord"),
+        (holed, "a list of column l.b holds a null"),
+    ):
+        pq.write_table(pa.table({"l": column}), tmp_path / "1.parquet")
+        with pytest.raises(DataError, match=message):
+            convert(request(tmp_path / "1.parquet", tmp_path / "records", "tfrecord"), here)
+        with pytest.raises(DataError, match="column l does not fit into CSV"):
+            convert(request(tmp_path / "1.parquet", tmp_path / "csv", "csv"), here)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nested_columns_stay_as_they_are_in_parquet(tmp_path: Path, seed: int) -> None:
+    table = random_table(seed, 200)
+    pq.write_table(table, tmp_path / "1.parquet", row_group_size=30)
+    convert(request(tmp_path / "1.parquet", tmp_path / "out", size=4000), here)
+    assert table_of(tmp_path / "out").equals(table)
+
+
 def test_values_of_several_lines_survive_csv(tmp_path: Path) -> None:
     rows = pa.table({"n": range(3000), "text": ["two\nlines", 'a "quote"\r\n', "one"] * 1000})
     pq.write_table(rows, tmp_path / "1.parquet")
@@ -211,7 +250,7 @@ def test_killed_anywhere_it_is_whole_or_not_there(data: Path, tmp_path: Path, mo
     """Killed at each change of the disk in turn; a reader sees nothing, or everything, and the next call finishes."""
     whole, out = table_of(data), tmp_path / "out"
     filesystem = Dying()
-    monkeypatch.setattr(converting, "place", lambda uri: (filesystem.handle, uri))
+    monkeypatch.setattr("pipelines.convert.place", lambda uri: (filesystem.handle, uri))
     for last in itertools.count():
         filesystem.left = last
         try:
@@ -358,11 +397,11 @@ def test_a_manifest_is_not_believed_about_other_files(data: Path, tmp_path: Path
 
 
 def test_object_stores_hold_it_too(data: Path, s3: str, tmp_path: Path) -> None:
-    place, _, query = s3.partition("?")
-    out = f"{place}/out?{query}"
+    bucket, _, query = s3.partition("?")
+    out = f"{bucket}/out?{query}"
     with pytest.raises(Killed):
         convert(request(data, out), only(2))
-    filesystem, path = converting.place(out)
+    filesystem, path = place(out)
     unfinished = filesystem.get_file_info(pafs.FileSelector(path))
     assert [info.base_name for info in unfinished] == ["_unfinished"]
     result = convert(request(data, out), here)

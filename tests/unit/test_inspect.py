@@ -110,12 +110,18 @@ def test_parquet(table: pa.Table, tmp_path: Path) -> None:
         "s": "string",
         "l": "ragged float32",
         "p.x": "int64",
-        "p.y": columns["p.y"].tensorflow,
-        "m": "",
+        "p.y": "",
+        "m.key": "ragged string",
+        "m.value": "ragged int64",
         "raw": "string",
     }
     assert columns["n"].nulls == 110
-    assert "no counterpart" in columns["m"].problem
+    assert "no counterpart" in columns["p.y"].problem
+    assert columns["m.key"].nulls is None
+    footers = [pq.read_metadata(path) for path in tmp_path.iterdir()]
+    groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
+    for place, name in enumerate(["n", "s", "l", "p.x", "p.y", "m.key", "m.value", "raw"]):
+        assert columns[name].bytes == sum(group.column(place).total_compressed_size for group in groups), name
     footer = pq.read_metadata(tmp_path / "1.parquet").row_group(0).column(0)
     assert footer.path_in_schema == "n"
     assert (columns["n"].bytes or 0) > footer.total_compressed_size

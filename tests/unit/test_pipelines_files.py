@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import DataError
-from pipelines.files import expand, find, partitions
+from pipelines.files import expand, find
+from pipelines.hive import in_names
 
 
 def write(path: Path) -> Path:
@@ -99,12 +102,49 @@ def test_a_file_tells_its_size_and_when_it_changed(folder: Path) -> None:
     ]
 
 
+def test_links_are_followed_but_not_in_a_circle(folder: Path) -> None:
+    (folder / "a" / "b" / "up").symlink_to("..")
+    (folder / "a" / "itself").symlink_to(".")
+    (folder / "c" / "there").symlink_to("../a/b")
+    (folder / "c" / "4.parquet").symlink_to("3.parquet")
+    (folder / "c" / "nowhere.parquet").symlink_to("nothing")
+    _, paths = expand(str(folder))
+    found = [str(Path(path).relative_to(folder)).removesuffix(".parquet") for path in paths]
+    assert found == ["a/1", "a/b/2", "c/3", "c/4", "c/there/2"]
+
+
+@pytest.mark.parametrize("pattern", ["{tmp}/d", "{tmp}/d/", "{tmp}//d//", "{tmp}/d/**/*.parquet", "{tmp}/./d"])
+def test_what_lies_below_is_told_as_arrow_tells_it(tmp_path: Path, pattern: str) -> None:
+    for name in ("k=1/x.parquet", "k=2/l=3/y.parquet", "z.parquet"):
+        write(tmp_path / "d" / name)
+    _, found = find(pattern.format(tmp=tmp_path))
+    infos = pafs.LocalFileSystem().get_file_info(pafs.FileSelector(f"{tmp_path}/d", recursive=True))
+    files = sorted((info for info in infos if info.type == pafs.FileType.File), key=lambda info: info.path)
+    assert [(Path(file.path), file.size, file.changed) for file in found] == [
+        (Path(info.path), info.size, info.mtime_ns) for info in files
+    ]
+    assert [file.below for file in found] == ["k=1/x.parquet", "k=2/l=3/y.parquet", "z.parquet"]
+
+
+def test_a_name_that_is_not_utf_8(folder: Path) -> None:
+    (folder / "c" / os.fsdecode(b"\xff.txt")).touch()
+    assert len(find(str(folder))[1]) == 3
+    write(folder / "c" / "x.parquet").rename(folder / "c" / os.fsdecode(b"\xff.parquet"))
+    with pytest.raises(DataError, match=r"the name of a data file is not UTF-8 · '.*/c/.udcff.parquet' · "):
+        find(str(folder))
+
+
+def test_what_cannot_be_listed(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot list data files · .*1.parquet/\* · .*Not a directory"):
+        find(str(folder / "a" / "1.parquet" / "*"))
+
+
 @pytest.mark.parametrize("pattern", ["", "/year=*", "/*/**/*.parquet"])
 def test_the_columns_that_folders_name(tmp_path: Path, pattern: str) -> None:
     write(tmp_path / "year=2013" / "town=New%20York" / "part.parquet")
     write(tmp_path / "year=__HIVE_DEFAULT_PARTITION__" / "town=Z=1" / "part.parquet")
     _, files = find(f"{tmp_path}{pattern}" + ("/*/*.parquet" if pattern == "/year=*" else ""))
-    assert [partitions(file) for file in files] == [
+    assert [in_names(file.below.rpartition("/")[0]) for file in files] == [
         {"year": "2013", "town": "New York"},
         {"year": None, "town": "Z=1"},
     ]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,11 +16,13 @@ import pytest
 from pipelines import parquet
 from pipelines.errors import DataError
 from pipelines.layout import Request
+from pipelines.leases import Desk
 from pipelines.reader import Reader, ReadPlan
 from pipelines.schema import Fixed, Kind, Number, Ragged, Text
 from pipelines.shards import Sharding, Unit, left, whole
 from pipelines.sources import Files, open_source
 from tests.every_type import EVERY_TYPE, every_type, expected, same, types_here
+from tests.unit.parquet_rows import reader_of, rebuilt, refusal, values, write
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -33,54 +33,6 @@ TYPES = types_here()
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def write(path: Path, columns: dict[str, Any] | pa.Table, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), path, **options)
-    return path
-
-
-def reader_of(path: Path, batch: int = 8, **request: Any) -> Reader:
-    return Reader(ReadPlan(Files((str(path),)), Request(**request), Sharding(1, batch)))
-
-
-def values(path: Path, batch: int = 8, **request: Any) -> dict[str, list[Any]]:
-    """What a reader hands to TensorFlow, put together again: rows by feature."""
-    reader = reader_of(path, batch, **request)
-    found: dict[str, list[Any]] = {feature.name: [] for feature in reader.layout.features}
-    for chunk in reader.begin():
-        parts = iter(reader.read(chunk))
-        rows = int(chunk[2] - chunk[1])
-        for feature in reader.layout.features:
-            found[feature.name] += rebuilt(parts, feature.kind, rows)
-        assert next(parts, None) is None
-    return found
-
-
-def rebuilt(parts: Iterator[np.ndarray], kind: Kind, rows: int) -> list[Any]:
-    """The rows of a column from its parts, which are of the dtypes and lengths that they should be."""
-    if isinstance(kind, Number):
-        part = next(parts)
-        assert (part.dtype, part.shape) == (np.dtype(kind.dtype), (rows,))
-        return list(part.tolist())
-    if isinstance(kind, Fixed):
-        items = rebuilt(parts, kind.item, rows * kind.size)
-        return [items[start : start + kind.size] for start in range(0, len(items), kind.size)]
-    if isinstance(kind, Text):
-        data, offsets = next(parts).item(), next(parts)
-        items = data
-    else:
-        offsets = next(parts)
-        items = rebuilt(parts, kind.item, int(offsets[-1]))
-    assert (offsets.dtype, len(offsets), offsets[0]) == (np.int64, rows + 1, 0)
-    return [items[start:stop] for start, stop in itertools.pairwise(offsets)]
-
-
-def refusal(path: Path, **request: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        values(path, **request)
-    return str(caught.value)
 
 
 def test_units_are_row_groups_in_file_order(tmp_path: Path) -> None:
@@ -107,7 +59,8 @@ def test_columns_equal_what_pyarrow_reads(tmp_path: Path, name: str) -> None:
 
 
 def test_types_that_every_pyarrow_has_are_tested() -> None:
-    newer = {"decimal32", "decimal64", "uuid", "json", "bool8", "list_view", "string_view", "binary_view"}
+    newer = {"decimal32", "decimal64", "uuid", "json", "bool8", "list_view", "list_view_of_struct"}
+    newer |= {"string_view", "binary_view"}
     assert set(EVERY_TYPE) - set(TYPES) <= newer
 
 
@@ -208,8 +161,8 @@ def test_there_are_files_by_other_writers() -> None:
 @pytest.mark.parametrize(
     ("kind", "columns", "message"),
     [
-        (pa.map_("string", "int8"), None, "has a type that TensorFlow has no counterpart for · {path}, map"),
-        (pa.list_(pa.struct({"a": pa.int8()})), None, "column when has a type that TensorFlow has no counterpart for"),
+        (pa.map_("string", pa.null()), None, "column when.value has a type that TensorFlow has no counterpart for"),
+        (pa.list_(pa.struct({"a": pa.null()})), None, "column when.a has a type that TensorFlow has no counterpart"),
         (pa.null(), None, "column when has a type that TensorFlow has no counterpart for · {path}, null"),
         (pa.int32(), ("wen",), "there is no column wen · {path} · did you mean when?"),
     ],
@@ -246,7 +199,7 @@ def test_structs_are_columns_with_dotted_names(tmp_path: Path) -> None:
     assert values(path) == whole
     assert values(path, columns=("s.b",)) == {name: whole[name] for name in ("s.b.c", "s.b.d")}
     assert values(path, columns=("s.b.d", "y"), label="s.a") == {name: whole[name] for name in ("s.b.d", "y", "s.a")}
-    assert refusal(path, label="s").startswith("the label s is a struct")
+    assert refusal(path, label="s").startswith("the label s has several fields")
     assert refusal(path, columns=("s.b.e",)).startswith(f"there is no column s.b.e · {path} · did you mean s.b.")
 
 
@@ -371,7 +324,7 @@ def test_a_plan_survives_json() -> None:
         ("a", "b"), "c", {"a": "int8"}, {"a": 1, "b": "?"}, ("a",), {"m": ("a", "b")}, True, (("a", "in", [1, 2]),)
     )
     sharding = Sharding(3, 10, "drop")
-    plan = ReadPlan(Files(("x", "y")), request, sharding, None, True, 2**65, 7, whole(7, 100))
+    plan = ReadPlan(Files(("x", "y")), request, sharding, 2, True, 2**65, 7, whole(7, 100), Desk("::1", 80, "train"))
     assert ReadPlan.from_json(plan.to_json()) == plan
     assert ReadPlan.from_json(ReadPlan(Files(("x",))).to_json()) == ReadPlan(Files(("x",)))
 

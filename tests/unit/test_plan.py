@@ -344,13 +344,24 @@ def test_a_missing_tf_keras(at: Node, level: str) -> None:
         ("2.21.0", None, "2.21.0"),  # to install it would not help
     ],
 )
-def test_tensorflow_io_and_its_tensorflow(tensorflow: str, tensorflow_io: str | None, seen: str | None) -> None:
-    facts = replace(FINE, versions={"tensorflow": tensorflow, "tensorflow-io": tensorflow_io})
-    plan = make_plan(job(tensorflow_io=True), [HERE], facts)
+@pytest.mark.parametrize(
+    ("asked", "by"),
+    [
+        ({"tensorflow_io": True}, "tensorflow_io: true"),
+        ({"data": {"train": {"files": "a", "engine": "tensorflow_io"}}}, "data.train.engine: tensorflow_io"),
+    ],
+)
+def test_tensorflow_io_and_its_tensorflow(
+    tensorflow: str, tensorflow_io: str | None, seen: str | None, asked: dict[str, Any], by: str
+) -> None:
+    facts = replace(FINE, versions={"tensorflow": tensorflow, "tensorflow-io": tensorflow_io}, data={})
+    plan = make_plan(job(**asked), [HERE], facts)
     if seen is None:
         assert plan.findings == ()
     else:
         assert seen in only(plan, "error")
+        assert only(plan, "error").startswith(f"{by} needs tensorflow-io")
+        assert "pip install 'ray-tfcluster[tensorflow-io]'" in only(plan, "error")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from pipelines.shards import (
     batch_count,
     batch_sizes,
     blocks_of,
+    ends_of,
     chunks,
     joined,
     left,
@@ -49,10 +50,6 @@ lines = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300), st.integers(1
 
 def units_of(rows: list[int]) -> list[Unit]:
     return [Unit(f"part-{index // 3}", index % 3, count) for index, count in enumerate(rows)]
-
-
-def ends_of(blocks: tuple[Block, ...]) -> np.ndarray:
-    return np.cumsum([rows_of(block) for block in blocks], dtype=np.int64)
 
 
 def pieces_of(line: Line, blocks: tuple[Block, ...]) -> list[Piece]:

@@ -53,7 +53,7 @@ GOOD = {
         placement: strict_spread
         storage: s3://bucket/runs
         data:
-          train: {files: [a.parquet, "b/*.parquet"], batch: 128, label: y, columns: [a, b], shuffle: true, seed: 7}
+          train: {files: [a.parquet, "b/*.parquet"], batch: 128, label: y, columns: [a, b], shuffle: true, seed: 7, engine: tensorflow_io}
           test: {files: test/}
         keras: auto
         precision: mixed_bfloat16
@@ -152,6 +152,9 @@ WRONG_TOGETHER = [
     (PARAMETER_SERVERS + "roles: {ps: 2}", "strategy parameter_server needs at least one worker; add roles.worker"),
     (PARAMETER_SERVERS + "roles: {chief: 0, worker: 1, ps: 1}", "strategy parameter_server needs its coordinator"),
     (PARAMETER_SERVERS + "roles: {worker: 1, ps: 1}\nsuccess: all_workers", "success: all_workers never comes with parameter servers"),
+    (FUNCTION + "data: {d: {files: a, engine: tensorflow_io, on_error: skip_files}}", "data.d.engine: tensorflow_io cannot do on_error: skip_files, for data that cannot be read end its process; use engine: arrow"),
+    (FUNCTION + "data: {d: {files: a, engine: tensorflow_io, format: tfrecord}}", "data.d.engine: tensorflow_io reads Parquet only, not TFRecord"),
+    (FUNCTION + "data: {d: {files: [a, 's3://b/c'], engine: tensorflow_io}}", "data.d.engine: tensorflow_io reads files of this machine only, not s3://"),
     (WORKERS + "roles: {chief: 2}", "roles.chief.replicas is 2; a job has at most one chief"),
     (WORKERS + "roles: {evaluator: 2}", "roles.evaluator.replicas is 2; a job has at most one evaluator"),
     (FUNCTION + "roles: {worker: 2}", "strategy none trains in one process, but roles ask for 2 training tasks; use strategy: multi_worker_mirrored"),

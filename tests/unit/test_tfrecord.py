@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import json
 import os
 import random
 import struct
@@ -22,9 +21,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import crc, framing, inflate, tfrecord
+from pipelines import crc, framing, inflate, tfrecord, tfrecord_index
 from pipelines.errors import DataError
-from pipelines.tfrecord import UNIT_BYTES, UNIT_RECORDS, FileIndex, TFRecordSource
+from pipelines.tfrecord import TFRecordSource
+from pipelines.tfrecord_index import UNIT_BYTES, UNIT_RECORDS
 from pipelines.tfrecord_writer import frames, write_records
 
 pytestmark = pytest.mark.timeout(60)
@@ -116,7 +116,7 @@ class TestFormat:
                 with path.open("rb") as file:
                     return os.pread(file.fileno(), size, offset)
 
-        headers = list(tfrecord._scan(Counting(), path.stat().st_size, 1 << 16))
+        headers = list(tfrecord_index._scan(Counting(), path.stat().st_size, 1 << 16))
         assert sum(len(part.starts) for part in headers) == 64
         assert sum(sizes) < 2 << 20
 
@@ -202,14 +202,12 @@ class TestUnits:
             ("c", 0, 3),
         ]
 
-    def test_index_through_json(self, tmp_path: Path, many: list[bytes]) -> None:
+    def test_an_index_from_before(self, tmp_path: Path, many: list[bytes]) -> None:
         path = tmp_path / "x"
         write_records(str(path), many, "GZIP")
         index = source(path).index_of(str(path))
-        again = FileIndex.from_dict(json.loads(json.dumps(index.to_dict())))
-        assert again == index
         path.rename(tmp_path / "away")
-        some = source(path, indexes={str(path): again})  # is not looked at
+        some = source(path, indexes={str(path): index})  # is not looked at
         (tmp_path / "away").rename(path)
         assert records_in(some) == many
 
@@ -238,7 +236,7 @@ class TestUnits:
     ) -> None:
         path = tmp_path / "x"
         write_records(str(path), many[:30_000], "ZLIB")
-        monkeypatch.setattr(tfrecord, "UNIT_RECORDS", 2_000)
+        monkeypatch.setattr(tfrecord_index, "UNIT_RECORDS", 2_000)
         some = source(path)
         made = _count_inflated(monkeypatch)
         total = some.index_of(str(path)).starts[-1]
@@ -262,7 +260,7 @@ class TestUnits:
     ) -> None:
         path = tmp_path / "x"
         write_records(str(path), many[:30_000], "GZIP")
-        monkeypatch.setattr(tfrecord, "UNIT_RECORDS", 2_000)
+        monkeypatch.setattr(tfrecord_index, "UNIT_RECORDS", 2_000)
         monkeypatch.setattr(tfrecord, "KEPT_MARKS", 2)
         some = source(path)
         units = list(enumerate(some.units))
