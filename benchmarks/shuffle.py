@@ -88,16 +88,18 @@ def ours(path: Path, epoch: int) -> Order:
 def orders(rows: int, folder: Path) -> Iterator[tuple[str, Callable[[int], Order]]]:
     """Each system, and what gives its order of an epoch."""
     from pipelines.reader import AHEAD
-    from pipelines.shards import MIX_ROWS
+    from pipelines.shards import MIX_ROWS, MIX_UNITS
 
-    held = MIX_ROWS * (2 + AHEAD)
+    # What ours has in memory with the smallest row groups, and with the largest.
+    held = [rows * (2 + AHEAD) for rows in (MIX_ROWS, MIX_UNITS * max(ROW_GROUPS))]
     yield "full shuffle", lambda epoch: full(rows, epoch)
     for size in ROW_GROUPS:
         path = folder / f"{rows}-{size}.parquet"
         if not path.exists():
             pq.write_table(pa.table({"id": np.arange(rows)}), path, row_group_size=size)
         yield f"ours, row groups of {size:,}", lambda epoch, path=path: ours(path, epoch)  # type: ignore[misc]
-    yield f"shuffle({held:,})", lambda epoch: buffered(rows, epoch, held)
+    for buffer in held:
+        yield f"shuffle({buffer:,})", lambda epoch, buffer=buffer: buffered(rows, epoch, buffer)  # type: ignore[misc]
     yield "none", lambda epoch: np.arange(rows)
 
 

@@ -117,7 +117,13 @@ def _check_names(files: list[File]) -> None:
 
 
 def _below(filesystem: pafs.FileSystem, root: str, endings: tuple[str, ...]) -> Iterator[File]:
-    return _files(filesystem, root, lambda path: path.endswith(endings) and not _hidden(path[len(root) :]))
+    """The files below `root` with one of these endings, none of it hidden."""
+    start = len(root)
+
+    def wanted(path: str) -> bool:
+        return path.endswith(endings) and "/_" not in (below := f"/{path[start:]}") and "/." not in below
+
+    return _files(filesystem, root, wanted)
 
 
 def _globbed(filesystem: pafs.FileSystem, path: str, endings: tuple[str, ...]) -> Iterator[File]:
@@ -145,10 +151,6 @@ def _glob_regex(path: str) -> str:
     return rf"(?:\./)?{regex}"
 
 
-def _hidden(below: str) -> bool:
-    return "/_" in below or "/." in below or below.startswith(("_", "."))
-
-
 def _files(filesystem: pafs.FileSystem, root: str, wanted: Callable[[str], bool]) -> Iterator[File]:
     """The files below `root`, on whatever level, whose paths are wanted."""
     if isinstance(filesystem, pafs.LocalFileSystem):
@@ -166,14 +168,21 @@ def _local_files(root: str, wanted: Callable[[str], bool]) -> Iterator[File]:
         below = posixpath.join(folder[len(root) :].lstrip("/"), "")
         with suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
+                path = entry.path
                 if entry.is_dir():
-                    if not (entry.is_symlink() and _holds(entry.path, folder)):
-                        folders.append(entry.path)
-                elif wanted(entry.path):
-                    with suppress(FileNotFoundError):  # a link to nothing, or deleted just now
-                        found = entry.stat()
-                        if stat.S_ISREG(found.st_mode):
-                            yield File(entry.path, found.st_size, found.st_mtime_ns, below + entry.name)
+                    if not (entry.is_symlink() and _holds(path, folder)):
+                        folders.append(path)
+                elif wanted(path) and (found := _status(entry)) is not None:
+                    yield File(path, found.st_size, found.st_mtime_ns, below + entry.name)
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of a file; None for something else, such as a link to nothing, or a file that was deleted just now."""
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def _holds(above: str, folder: str) -> bool:

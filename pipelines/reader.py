@@ -203,7 +203,7 @@ class Reader:
     def _iterate(self, number: int, line: Line) -> None:
         """Be ready to read `line` as iteration `number`; the lock is held."""
         pieces = [piece for span in line for piece in shards.pieces(span, self._order(span.epoch).ends)]
-        self._iterations[number] = _Iteration(self._load, self._pool, pieces, 2 * self.chunk_rows)
+        self._iterations[number] = _Iteration(self._load, self._pool, pieces)
 
     def _order(self, epoch: int) -> _Order:
         """The blocks of an epoch; those of the last few are kept."""
@@ -242,10 +242,8 @@ class _Order:
 class _Iteration:
     """The pieces of one iteration, loaded a few ahead of the chunks that are asked for, and let go behind them."""
 
-    def __init__(
-        self, load: Callable[[Piece], pa.Table], pool: ThreadPoolExecutor, pieces: list[Piece], ahead_rows: int
-    ) -> None:
-        self._load, self._pool, self._pieces, self._ahead_rows = load, pool, pieces, ahead_rows
+    def __init__(self, load: Callable[[Piece], pa.Table], pool: ThreadPoolExecutor, pieces: list[Piece]) -> None:
+        self._load, self._pool, self._pieces = load, pool, pieces
         self._ends = np.cumsum([piece.rows for piece in pieces], dtype=np.int64)
         self._lock = threading.Lock()
         self._tables: dict[int, Future[pa.Table]] = {}
@@ -256,7 +254,7 @@ class _Iteration:
         first = int(np.searchsorted(self._ends, start, side="right"))
         last = int(np.searchsorted(self._ends, stop, side="left"))
         with self._lock:
-            for index in range(first, self._ahead_of(last, 4 * (stop - start))):
+            for index in range(first, self._ahead_of(last, 2 * (stop - start))):
                 if index not in self._tables and self._taken[index] < self._pieces[index].rows:
                     self._tables[index] = self._pool.submit(self._load, self._pieces[index])
             wanted = {index: self._tables[index] for index in range(first, last + 1)}
@@ -281,8 +279,7 @@ class _Iteration:
 
     def _ahead_of(self, last: int, rows: int) -> int:
         """Where reading ahead stops when piece `last` is in use: `rows` rows on, few at first, which is then quick."""
-        wanted = self._ends[last] + min(rows, self._ahead_rows)
-        enough = int(np.searchsorted(self._ends, wanted, side="left"))
+        enough = int(np.searchsorted(self._ends, self._ends[last] + rows, side="left"))
         return min(max(last + 1 + AHEAD, enough), len(self._pieces))
 
     def _let_go(self, index: int, rows: int) -> None:

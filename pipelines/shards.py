@@ -20,8 +20,12 @@ import numpy.typing as npt
 
 from pipelines.errors import DataError
 
-#: Rows that are mixed together at least, when shuffled and there are as many, unless they have more bytes than this.
+#: Row groups and rows that are mixed together at least, when shuffled and there are as many: but fewer row groups are
+#: enough where they have so many rows or bytes, and whatever has `MIX_BYTES` is enough.
+MIX_UNITS = 16
 MIX_ROWS = 65_536
+MIX_UNITS_ROWS = 2**22
+MIX_UNITS_BYTES = 64 * 2**20
 MIX_BYTES = 256 * 2**20
 #: What becomes of the rows that do not fill a batch on every shard: smaller batches at the end, or left out.
 Remainder = Literal["keep", "drop"]
@@ -233,13 +237,14 @@ def pieces(span: Span, ends: npt.NDArray[np.int64]) -> Iterator[Piece]:
 
 
 def _grouped(units: Iterable[Unit]) -> Iterator[Block]:
-    """Consecutive `units` in groups of at least `MIX_ROWS` rows or `MIX_BYTES` bytes, but for the last."""
+    """Consecutive `units` in groups as large as is enough, but for the last."""
     group: list[Unit] = []
     rows = size = 0
     for unit in units:
         group.append(unit)
         rows, size = rows + unit.rows, size + unit.size
-        if rows >= MIX_ROWS or size >= MIX_BYTES:
+        several = len(group) >= MIX_UNITS or rows >= MIX_UNITS_ROWS or size >= MIX_UNITS_BYTES
+        if (rows >= MIX_ROWS and several) or size >= MIX_BYTES:
             yield tuple(group)
             group, rows, size = [], 0, 0
     if group:

@@ -1,4 +1,4 @@
-"""Reads a dataset in a process of its own, and prints its rows and how many bytes its peak memory grew: see test_memory.
+"""Reads a dataset in a process of its own; prints its rows, and by how many bytes its peak memory grew: test_memory.
 
 python -m tests.tf_data.peak_memory SMALL LARGE plain|shuffled AHEAD
 """

@@ -14,6 +14,9 @@ from pipelines.errors import DataError
 from pipelines.shards import (
     MIX_BYTES,
     MIX_ROWS,
+    MIX_UNITS,
+    MIX_UNITS_BYTES,
+    MIX_UNITS_ROWS,
     Block,
     Chunk,
     Line,
@@ -25,8 +28,8 @@ from pipelines.shards import (
     batch_count,
     batch_sizes,
     blocks_of,
-    ends_of,
     chunks,
+    ends_of,
     joined,
     left,
     part,
@@ -234,19 +237,31 @@ def test_joining_spans_keeps_rows_and_order(line: Line) -> None:
     assert not any((a.epoch, a.stop) == (b.epoch, b.start) for a, b in itertools.pairwise(found))
 
 
-@given(st.lists(st.integers(0, 40_000), min_size=1, max_size=20), st.integers(-5, 2**70))
-def test_a_shuffled_epoch_has_every_row_group_once_in_blocks_of_bounded_size(rows: list[int], seed: int) -> None:
+@given(st.lists(st.integers(0, 40_000), min_size=1, max_size=40), st.integers(-5, 2**70))
+def test_a_shuffled_epoch_has_every_row_group_once_in_blocks_no_larger_than_is_enough(
+    rows: list[int], seed: int
+) -> None:
     units = units_of(rows)
     blocks = blocks_of(units, shuffle=True, seed=seed, epoch=2)
     assert sorted(unit for block in blocks for unit in block) == sorted(unit for unit in units if unit.rows)
-    assert all(rows_of(block) >= MIX_ROWS for block in blocks[:-1])
-    assert all(rows_of(block) < MIX_ROWS + max(rows) for block in blocks)
+    assert all(rows_of(block) >= MIX_ROWS and len(block) >= MIX_UNITS for block in blocks[:-1])
+    assert all(rows_of(block[:-1]) < MIX_ROWS or len(block) <= MIX_UNITS for block in blocks)
 
 
-def test_blocks_are_bounded_in_bytes_where_row_groups_are_large() -> None:
-    units = [Unit("file", group, 100, MIX_BYTES // 3) for group in range(10)]
-    blocks = blocks_of(units, shuffle=True)
-    assert [len(block) for block in blocks] == [4, 4, 2]
+@pytest.mark.parametrize(
+    ("rows", "size", "found"),
+    [
+        (100, MIX_BYTES // 3, [4, 4, 2]),  # few rows, but many bytes
+        (MIX_ROWS, MIX_UNITS_BYTES // 3, [4, 4, 2]),  # large row groups: some of them
+        (MIX_UNITS_ROWS // 3, 0, [4, 4, 2]),
+        (MIX_ROWS, MIX_UNITS_BYTES, [1] * 10),  # and larger ones: each in itself
+        (MIX_UNITS_ROWS, 0, [1] * 10),
+        (MIX_ROWS, 0, [10]),
+    ],
+)
+def test_blocks_are_bounded_in_rows_and_bytes(rows: int, size: int, found: list[int]) -> None:
+    units = [Unit("file", group, rows, size) for group in range(10)]
+    assert [len(block) for block in blocks_of(units, shuffle=True)] == found
 
 
 def test_orders_are_reproducible_and_differ_between_epochs_and_seeds() -> None:

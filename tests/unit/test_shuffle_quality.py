@@ -1,4 +1,4 @@
-"""A shuffled epoch of sorted data: labels, neighbours and the old order in its batches, as docs/reading-data.md states."""
+"""A shuffled epoch of sorted data: labels, neighbours and the old order in its batches, as the docs state."""
 
 from __future__ import annotations
 
