@@ -9,7 +9,8 @@ from cluster.errors import PreflightError
 from cluster.findings import DataFacts, Facts, Finding, Level, count_text
 from cluster.keras_choice import KerasChoice, choose_keras, versions_fit
 from cluster.placement import LOCAL, Group, Node
-from cluster.spec import DataSpec, JobSpec
+from cluster.spec import JobSpec
+from cluster.spec_parts import DataSpec
 from cluster.tasks import tasks_of, trains
 
 #: Keys of a Ray runtime environment that give tasks packages, or a Python, other than this process has.

@@ -6,14 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cluster import cli_data
-from cluster.errors import PreflightError, SpecError, TfClusterError
+from cluster.cli_options import Address, Json, RunName, Storage, metrics_text, print_json, print_rows, submitted
+from cluster.errors import PreflightError, TfClusterError
 from cluster.locations import join, shown
 
 if TYPE_CHECKING:
@@ -33,13 +33,6 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 
 SpecFile = Annotated[Path, typer.Argument(help="the job's spec, YAML or JSON", metavar="JOB.YAML")]
-RunName = Annotated[str, typer.Argument(help="a run directory, the start of its name, 'latest', or a Ray job's id")]
-Address = Annotated[
-    str | None,
-    typer.Option(help="the Ray dashboard of a submitted job, such as http://head:8265; or RAY_API_SERVER_ADDRESS"),
-]
-Storage = Annotated[str, typer.Option(help="where run directories are")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 
 def main() -> None:
@@ -95,18 +88,12 @@ def run(
     except TfClusterError as error:
         if not as_json:
             raise
-        _print_json({"status": "failed", "error": str(error), "exit_code": error.exit_code, "run_dir": error.run_dir})
+        print_json({"status": "failed", "error": str(error), "exit_code": error.exit_code, "run_dir": error.run_dir})
         raise SystemExit(error.exit_code) from None
     if as_json:
-        _print_json(vars(result))
+        print_json(vars(result))
     else:
         _show_result(result)
-
-
-def _print_json(document: object, indent: int | None = None) -> None:
-    from cluster.events import to_json
-
-    typer.echo(to_json(document, indent))
 
 
 def _show_result(result: Result) -> None:
@@ -124,20 +111,7 @@ def _show_result(result: Result) -> None:
         folder = Path(result.run_dir, name)
         if "://" in result.run_dir or (folder.is_dir() and any(folder.iterdir())):
             rows.append((f"  {name}", shown(join(result.run_dir, name))))
-    _print_rows([*rows, ("next", f"tfcluster logs {shown(result.run_dir)}")])
-
-
-def metrics_text(metrics: Mapping[str, float]) -> str:
-    """`loss 0.25 · mae 0.1`."""
-    return " · ".join(f"{name} {value:.5g}" for name, value in metrics.items())
-
-
-def _print_rows(rows: list[tuple[str, str]]) -> None:
-    """Names and values in two columns; values are not cut, so that paths can be copied."""
-    width = max(len(name) for name, _ in rows)
-    typer.echo("")
-    for name, value in rows:
-        typer.echo(f"{name:<{width}}  {value}")
+    print_rows([*rows, ("next", f"tfcluster logs {shown(result.run_dir)}")])
 
 
 @app.command()
@@ -160,7 +134,7 @@ def plan(
         nodes, facts = [local_node()], gather(job, spec.resolve().parent, prepared=False)
     made = make_plan(job, nodes, facts)
     if as_json:
-        _print_json(made.to_document(), indent=2)
+        print_json(made.to_document(), indent=2)
     else:
         _show_plan(made, spec)
     if made.errors:
@@ -175,7 +149,7 @@ def _show_plan(made: Plan, spec: Path) -> None:
         bundle = " ".join(f"{name} {asked_text(name, amount)}" for name, amount in task.bundle.items() if amount)
         rows.append((str(task.task), f"{bundle} on {task.node or 'no node'}"))
         rows.append(("  TF_CONFIG", json.dumps(task.tf_config) if task.tf_config else "none: it trains alone"))
-    _print_rows(rows)
+    print_rows(rows)
     typer.echo(f"\n{made.keras.reason}")
     for finding in made.findings:
         typer.echo(f"{finding.level}: {finding}")
@@ -224,23 +198,12 @@ def _job_exit_code(job: SubmittedJob) -> int:
     return code or 1
 
 
-def _submitted(name: str, address: str | None) -> SubmittedJob | None:
-    """The Ray job that `name` means, if it means one: an address was given, or it looks like Ray's ids."""
-    if address is None and not name.startswith("raysubmit_"):
-        return None
-    if name == "latest":
-        raise SpecError("which job?", f"--address {address}", "name the job's id, as tfcluster submit printed it")
-    from cluster.submission import find
-
-    return find(name, address)
-
-
 @app.command()
 def status(
     run: RunName = "latest", address: Address = None, storage: Storage = "./runs", as_json: Json = False
 ) -> None:
     """Say how a run is doing, or how it ended."""
-    job = _submitted(run, address)
+    job = submitted(run, address)
     if job is not None:
         document = {"id": job.id, "status": job.status(), "message": job.message()}
         typer.echo(json.dumps(document) if as_json else f"{job.id}: {document['status']} · {document['message']}")
@@ -249,7 +212,7 @@ def status(
 
     found = read_run(find_run(run, storage))
     if as_json:
-        _print_json(_run_document(found))
+        print_json(_run_document(found))
     else:
         _show_run(found)
 
@@ -267,7 +230,7 @@ def _show_run(run: Run) -> None:
     rows.append(("tasks", " · ".join(f"{name} {state}" for name, state in run.tasks.items())))
     if run.result.get("error"):
         rows.append(("error", str(run.result["error"]).strip()))
-    _print_rows([*rows, ("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {uri}")])
+    print_rows([*rows, ("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {uri}")])
 
 
 @app.command()
@@ -279,7 +242,7 @@ def logs(
     storage: Storage = "./runs",
 ) -> None:
     """Print the tasks' output, each line with its task's name."""
-    job = _submitted(run, address)
+    job = submitted(run, address)
     if job is not None:
         text = job.logs(follow=follow)
         if not follow:
@@ -312,7 +275,7 @@ def _print_log(uri: str, name: str, start: int) -> int:
 @app.command()
 def stop(run: RunName = "latest", address: Address = None, storage: Storage = "./runs") -> None:
     """End a running job in order: checkpoints stay, nothing else is left behind."""
-    job = _submitted(run, address)
+    job = submitted(run, address)
     if job is not None:
         typer.echo(f"{job.id}: {'stopping' if job.stop() else 'had ended'}")
         typer.echo(f"next: tfcluster status {job.id} --address {job.address}")

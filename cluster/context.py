@@ -19,7 +19,8 @@ from cluster.launch import Launch
 from cluster.locations import join
 from cluster.per_worker import respect_per_worker_batches
 from cluster.repairs import repair
-from cluster.spec import DataSpec, JobSpec
+from cluster.spec import JobSpec
+from cluster.spec_parts import DataSpec
 from cluster.storage import RunDirectory, upload_folder
 from cluster.tf_config import read_tf_config, split_address
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.spec import DataSpec
+from cluster.spec_parts import DataSpec
 from pipelines import shards
 from pipelines.errors import DataError
 from pipelines.layout import Request

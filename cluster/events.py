@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from cluster.locations import shown
-from cluster.spec import RoleName
+from cluster.spec_parts import RoleName
 from cluster.tasks import Task
 
 Kind = Literal[
@@ -21,6 +21,8 @@ Kind = Literal[
     "task_ready",  # its strategy or server stands; user code begins
     "step",  # progress: step, epoch, metrics
     "checkpoint",  # the leader saved one: step, path
+    "usage",  # what the tasks take of their machines: tasks → cpus, memory, gpus
+    "profile",  # a capture of traces: id, status (see cluster.captures)
     "evaluated",  # the evaluator has seen one: step, metrics
     "notice",  # a sentence for the user
     "finished",  # the task's code returned: value

@@ -10,7 +10,8 @@ from cluster.checkpoints import Position
 from cluster.coordinator import Leases
 from cluster.datasets import Standing, Standings, Starts, read_plan
 from cluster.errors import SpecError
-from cluster.spec import DataSpec, JobSpec
+from cluster.spec import JobSpec
+from cluster.spec_parts import DataSpec
 from pipelines.leases import Desk
 from pipelines.reader import Reader
 from pipelines.shards import Sharding

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from cluster.errors import PreflightError
-from cluster.spec import JobSpec, StrategyName
+from cluster.spec import JobSpec
+from cluster.spec_parts import StrategyName
 from pipelines.tfio_limits import misfit
 
 

@@ -17,7 +17,8 @@ from cluster.errors import (
     UserCodeError,
 )
 from cluster.events import Event
-from cluster.spec import ROLE_ORDER, JobSpec
+from cluster.spec import JobSpec
+from cluster.spec_parts import ROLE_ORDER
 from cluster.tasks import Task, leader_of, runs_user_code, tasks_of, trains
 
 #: Seconds in which further failures are collected before one is judged: the peers of a lost task

@@ -16,7 +16,8 @@ from cluster.findings import Finding as Finding
 from cluster.keras_choice import KerasChoice
 from cluster.placement import GRAINS, Group, grains, place
 from cluster.placement import Node as Node
-from cluster.spec import ROLE_ORDER, JobSpec, RoleName, shown_document
+from cluster.spec import JobSpec, shown_document
+from cluster.spec_parts import ROLE_ORDER, RoleName
 from cluster.tasks import Task, tasks_of
 from cluster.tf_config import TfConfig, make_tf_configs
 

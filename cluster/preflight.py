@@ -22,7 +22,8 @@ from cluster.code_check import code_findings
 from cluster.errors import StorageError
 from cluster.findings import DataFacts, Facts, Finding
 from cluster.placement import LOCAL, Node
-from cluster.spec import DataSpec, JobSpec
+from cluster.spec import JobSpec
+from cluster.spec_parts import DataSpec
 from cluster.storage import open_filesystem, resolve
 
 if TYPE_CHECKING:

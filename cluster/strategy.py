@@ -6,7 +6,7 @@ import logging
 from typing import Any, Literal
 
 from cluster.errors import SpecError
-from cluster.spec import PartitionSpec, StrategyName
+from cluster.spec_parts import PartitionSpec, StrategyName
 
 
 def make_strategy(name: StrategyName, partition: PartitionSpec | None) -> Any:

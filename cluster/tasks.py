@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cluster.spec import ROLE_ORDER, JobSpec, RoleName, StrategyName
+from cluster.spec import JobSpec
+from cluster.spec_parts import ROLE_ORDER, RoleName, StrategyName
 
 
 class Task(NamedTuple):

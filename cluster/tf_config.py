@@ -9,7 +9,7 @@ from ipaddress import IPv6Address
 from typing import Any, TypedDict, TypeGuard
 
 from cluster.errors import SpecError
-from cluster.spec import ROLE_ORDER, RoleName, StrategyName
+from cluster.spec_parts import ROLE_ORDER, RoleName, StrategyName
 from cluster.tasks import Task
 
 #: These train in one process and start no TensorFlow server, so nothing has an address.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.spec import StrategyName
+from cluster.spec_parts import StrategyName
 
 Case = Callable[[Any, Any, Any], tuple[Callable[[], Any], Any]]  # (tf, keras, numpy random state)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.errors import TfClusterError
-from cluster.spec import PartitionSpec
+from cluster.spec_parts import PartitionSpec
 
 
 def serve(post: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cluster.environment import import_environment, task_environment
-from cluster.spec import ROLE_ORDER, JobSpec, StrategyName, parse
+from cluster.spec import JobSpec, parse
+from cluster.spec_parts import ROLE_ORDER, StrategyName
 from cluster.tasks import Task, tasks_of
 
 FIXED = {

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.events import Event, Kind, to_json
-from cluster.spec import ROLE_ORDER
+from cluster.spec_parts import ROLE_ORDER
 from cluster.tasks import Task
 
 OWN = ("at", "kind", "attempt", "role", "index")

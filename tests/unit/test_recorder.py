@@ -14,7 +14,8 @@ from cluster.events import Event
 from cluster.locations import join
 from cluster.plan import Facts, Plan, make_plan
 from cluster.recorder import LAST_EVENTS, LAST_LINES, Recorder
-from cluster.spec import JobSpec, RoleSpec, parse
+from cluster.spec import JobSpec, parse
+from cluster.spec_parts import RoleSpec
 from cluster.storage import FOLDERS, RunDirectory, read_text
 from cluster.tasks import Task
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cluster.spec import ROLE_ORDER, JobSpec, StrategyName, parse
+from cluster.spec import JobSpec, parse
+from cluster.spec_parts import ROLE_ORDER, StrategyName
 from cluster.tasks import Task, leader_of, runs_user_code, tasks_of, trains
 
 

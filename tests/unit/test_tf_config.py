@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import SpecError
-from cluster.spec import StrategyName
+from cluster.spec_parts import StrategyName
 from cluster.tasks import Task
 from cluster.tf_config import join_address, make_tf_config, make_tf_configs, read_tf_config, split_address
 
