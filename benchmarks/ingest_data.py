@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 ROW_GROUP = 131_072
 #: Rows of each case, and with --quick.
 ROWS = {
-    "numeric": (2_000_000, 1_000_000),
-    "strings": (2_000_000, 1_000_000),
-    "wide": (100_000, 50_000),
-    "lists": (500_000, 250_000),
-    "records": (200_000, 100_000),
+    "numeric": (8_000_000, 2_000_000),
+    "strings": (6_000_000, 2_000_000),
+    "wide": (200_000, 50_000),
+    "lists": (2_000_000, 500_000),
+    "records": (400_000, 100_000),
 }
 
 

@@ -5,9 +5,9 @@ python benchmarks/ingest_reader.py SYSTEM CASE PATH ROWS BATCH
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -66,12 +66,24 @@ def ours_packed(case: str, path: str, rows: int, batch: int) -> Any:
 
 
 def petastorm(case: str, path: str, rows: int, batch: int) -> Any:
-    """Petastorm's reader of plain Parquet, and rebatch."""
+    """Petastorm's reader of plain Parquet, batched as its own converter does it (`make_tf_dataset`): row by row."""
+    import tensorflow as tf
+
+    slices = _row_groups_of_petastorm(path).flat_map(tf.data.Dataset.from_tensor_slices)
+    return slices.take(rows).batch(batch).prefetch(8)
+
+
+def petastorm_rebatch(case: str, path: str, rows: int, batch: int) -> Any:
+    """Petastorm's reader with tf.data's rebatch, which is newer than Petastorm."""
+    return _row_groups_of_petastorm(path).map(lambda group: group._asdict()).rebatch(batch).prefetch(8)
+
+
+def _row_groups_of_petastorm(path: str) -> Any:
     from petastorm import make_batch_reader
     from petastorm.tf_utils import make_petastorm_dataset
 
     reader = make_batch_reader(f"file://{path}", num_epochs=1, workers_count=2, shuffle_row_groups=False)
-    return make_petastorm_dataset(reader).map(lambda row: row._asdict()).rebatch(batch).prefetch(8)
+    return make_petastorm_dataset(reader)
 
 
 def tensorflow_io(case: str, path: str, rows: int, batch: int) -> Any:
@@ -95,7 +107,8 @@ def parse_example(case: str, path: str, rows: int, batch: int) -> Any:
 def _ray_data(path: str) -> Any:
     import ray
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    if not ray.is_initialized():
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray.data.read_parquet(path)
 
@@ -120,7 +133,8 @@ def _ray_data_again(path: str) -> Any:
 SYSTEMS: dict[str, Callable[[str, str, int, int], Any]] = {
     system.__name__: system
     for system in (
-        scan, tf_data, ours, ours_shuffled, ours_packed, petastorm, tensorflow_io, parse_example, iter_tf_batches, to_tf
+        scan, tf_data, ours, ours_shuffled, ours_packed, petastorm, petastorm_rebatch, tensorflow_io, parse_example,
+        iter_tf_batches, to_tf,
     )
 }  # fmt: skip
 
@@ -132,32 +146,44 @@ def rows_in(batch: Any) -> int:
     return int(batch if isinstance(batch, int) else batch.shape[0])
 
 
-def consume(batches: Any) -> tuple[float, float, int]:
-    """Seconds to the first batch, seconds for the others, and the rows of these.
+def consume(read: Callable[[], Any], *, from_first: bool) -> tuple[float, float, int]:
+    """Seconds to the first batch, seconds for all of them, and their rows.
 
-    A tf.data dataset is read in a `tf.function`, as Keras' fit reads it; anything else in Python.
+    A tf.data dataset is read in a `tf.function`, as Keras' fit reads it; anything else in Python. The function is
+    traced by a reading before, and the clock starts before the reader is made: else one that reads far ahead would have
+    read much by then.
+
+    Args:
+        read: makes the reader.
+        from_first: the seconds and rows are those after the first batch, for a reader that starts a system of its own.
     """
     started = time.perf_counter()
+    batches = read()
     iterator = iter(batches)
     first = next(iterator)
     to_first = time.perf_counter() - started
-    if hasattr(batches, "element_spec"):
-        import tensorflow as tf
-
-        @tf.function
-        def rest(iterator: Any) -> Any:
-            count = tf.constant(0, tf.int64)
-            for batch in iterator:
-                count += tf.shape(_one_tensor(batch), out_type=tf.int64)[0]
-            return count
-
-        compiled = rest.get_concrete_function(iterator)
+    if from_first:
         started = time.perf_counter()
-        rows = int(compiled(iterator))
+    rows = 0 if from_first else rows_in(first)
+    if hasattr(batches, "element_spec"):
+        rows += int(_rest()(iterator))
     else:
-        rows = sum(map(rows_in, iterator))
-    assert rows + rows_in(first) > 0
+        rows += sum(map(rows_in, iterator))
     return to_first, time.perf_counter() - started, rows
+
+
+@functools.cache
+def _rest() -> Any:
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def rest(iterator: Any) -> Any:
+        count = tf.constant(0, tf.int64)
+        for batch in iterator:
+            count += tf.shape(_one_tensor(batch), out_type=tf.int64)[0]
+        return count
+
+    return rest
 
 
 def _one_tensor(batch: Any) -> Any:
@@ -170,11 +196,20 @@ def _one_tensor(batch: Any) -> Any:
 
 def main(system: str, case: str, path: str, rows: int, batch: int) -> None:
     """Read the file twice, the second time for the record, and print the figures."""
-    read = SYSTEMS[system]
-    first, _, _ = consume(read(case, path, rows, batch)) if system not in ("to_tf", "iter_tf_batches") else (0, 0, 0)
-    later, seconds, seen = consume(read(case, path, rows, batch))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"first_s": first or later, "rows_s": seen / seconds, "peak_mb": peak}), flush=True)
+    starts_a_system = system in ("to_tf", "iter_tf_batches")
+
+    def read() -> Any:
+        return SYSTEMS[system](case, path, rows, batch)
+
+    first, _, _ = consume(read, from_first=False)
+    _, seconds, seen = consume(read, from_first=starts_a_system)
+    print(json.dumps({"first_s": first, "rows_s": seen / seconds, "peak_mb": peak_mb()}), flush=True)
+
+
+def peak_mb() -> float:
+    """Most resident memory of this process; `getrusage` would tell that of its parent, if it had more."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

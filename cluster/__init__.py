@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cluster.errors import TfClusterError as TfClusterError
     from cluster.launcher import Result as Result
     from cluster.launcher import run as run
+    from cluster.profiling import profile as profile
     from cluster.spec import JobSpec as JobSpec
     from cluster.submission import submit as submit
 
@@ -22,10 +23,11 @@ _PUBLIC = {
     "Result": "cluster.launcher",
     "TaskContext": "cluster.context",
     "TfClusterError": "cluster.errors",
+    "profile": "cluster.profiling",
     "run": "cluster.launcher",
     "submit": "cluster.submission",
 }
-__all__ = ["JobSpec", "Position", "Result", "TaskContext", "TfClusterError", "run", "submit"]
+__all__ = ["JobSpec", "Position", "Result", "TaskContext", "TfClusterError", "profile", "run", "submit"]
 
 
 def __getattr__(name: str) -> Any:

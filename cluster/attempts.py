@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import secrets
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cluster import lifecycle, workers
+from cluster.captures import Captures
 from cluster.connection import Connection
+from cluster.dumps import Dumps
 from cluster.environment import task_environment
 from cluster.errors import (
     InterruptedRunError,
@@ -26,11 +25,13 @@ from cluster.errors import (
 )
 from cluster.events import Event, Kind
 from cluster.inbox import Inbox
-from cluster.launch import Launch
+from cluster.instruments import Instruments
+from cluster.order import job_folder, make_order
 from cluster.plan import Plan
 from cluster.recorder import Recorder
-from cluster.spec import entrypoint_name
-from cluster.tasks import Task, leader_of, runs_user_code, trains
+from cluster.requests import Requests
+from cluster.tasks import Task, leader_of, runs_user_code
+from cluster.tensorboard import Beside
 from cluster.workers import Gang
 
 
@@ -68,10 +69,12 @@ class Attempts:
         connection: Connection,
         directory: str,
         code: bytes | None,
+        board: Beside | None = None,
     ) -> None:
         self.plan = plan
         self.recorder = recorder
         self.progress = Progress()
+        self.instruments = Instruments(self.leader, tuple(task.task for task in plan.tasks), recorder.directory)
         self.state, self._first = lifecycle.begin(plan.spec)
         self._on_plan, self._on_event, self._on_log = on_plan, on_event, on_log
         self._connection, self._directory, self._code = connection, directory, code
@@ -82,6 +85,11 @@ class Attempts:
         self._error: TfClusterError | None = None
         self._done = False
         self._awaited: set[Task] = set()
+        self._ready: dict[Task, None] = {}  # tasks whose code runs, in the order in which they were ready
+        self._captures = Captures(recorder.directory, plan.spec.strategy, self._tell, self._captured)
+        self._board, self._dumps = board, Dumps(recorder.directory.local, self._tell)
+        self._requests = Requests(recorder.directory.uri, recorder.directory.is_local)
+        self._asked: list[dict[str, Any]] = []
 
     @property
     def leader(self) -> Task:
@@ -128,6 +136,8 @@ class Attempts:
         code = 0 if self._error is None else self._error.exit_code
         event = Event("run_ended", self.state.attempt, data={"status": status_of(self._error), "exit_code": code})
         try:
+            for rest in self.instruments.rest(self.state.attempt):
+                self._emit(rest)
             self.recorder.event(event)
         except StorageError as error:
             self._error = self._error or error
@@ -144,20 +154,35 @@ class Attempts:
     def _emit(self, event: Event) -> None:
         self.progress.take(event, self.leader)
         self.recorder.event(event)
+        self.instruments.take(event)
         self._on_event(event)
 
     def _take(self, event: Event) -> None:
         """Record `event`, ask the rules, act."""
         if event.attempt not in (0, self.state.attempt):
             return
+        event = self.recorder.masked(event)
         if event.kind != "settled":
             self._emit(event)
+        self._see(event)
         if event.kind == "checkpoint":
             self._tell_evaluator({"kind": "checkpoint", "step": event.data["step"]})
         if event.kind == "task_ready" and event.task == self.state.evaluator and self.state.checkpoint is not None:
             self._tell_evaluator({"kind": "checkpoint", "step": self.state.checkpoint})
         self.state, actions = lifecycle.step(self.state, event)
         self._perform(actions)
+
+    def _see(self, event: Event) -> None:
+        """Note which tasks can be traced."""
+        if event.kind == "attempt_started":
+            self._ready.clear()
+        if event.task is None:
+            return
+        if event.kind == "task_ready":
+            self._ready[event.task] = None
+        if event.kind in ("finished", "failed", "lost"):
+            self._ready.pop(event.task, None)
+            self._captures.gone(event.task, str(event.data.get("reason") or event.kind))
 
     def _perform(self, actions: tuple[lifecycle.Action, ...]) -> None:
         for action in actions:
@@ -210,39 +235,18 @@ class Attempts:
             addresses=self._gang.addresses(),
             gpus=self._gang.landings[task].gpus,
         )
-        begun = worker.start.remote(self._payload(task, keras), env, keras if self.plan.spec.warm else "none")
-        self._inbox.listen(self._gang, task, begun)
-
-    def _payload(self, task: Task, keras: str) -> bytes:
-        assert self._gang is not None
-        spec = self.plan.spec
-        if callable(spec.entrypoint):
-            spec = spec.model_copy(update={"entrypoint": entrypoint_name(spec.entrypoint)})
-        order = Launch(
-            task=task,
+        order = make_order(
+            self.plan,
+            task,
             attempt=self.state.attempt,
-            spec=spec,
             code=self._code,
-            directory=self._task_directory(task),
+            directory=job_folder(self._directory, self._connection.shipped, self._gang.landings[task].directory),
             run_dir=self.recorder.directory.uri,
-            keras=keras,
-            workers=sum(trains(t.task, spec.strategy) for t in self.plan.tasks) or 1,
-            leader=task == self.leader,
             secret=self._secret,
             checkpoint=self.state.checkpoint,
-            sys_path=tuple(p for p in sys.path if p and not _installed(Path(p))),
         )
-        return pickle.dumps(order)
-
-    def _task_directory(self, task: Task) -> str:
-        """The job's folder on the task's node: Ray's copy of it, where Ray has shipped one."""
-        assert self._gang is not None
-        root = self._connection.shipped
-        if root is None or not Path(self._directory).is_relative_to(root):
-            return self._directory
-        return os.path.normpath(
-            os.path.join(self._gang.landings[task].directory, os.path.relpath(self._directory, root))
-        )
+        begun = worker.start.remote(pickle.dumps(order), env, keras if self.plan.spec.warm else "none")
+        self._inbox.listen(self._gang, task, begun)
 
     def _restart(self, action: lifecycle.Restart) -> None:
         assert self._gang is not None
@@ -275,15 +279,19 @@ class Attempts:
         self._inbox.after(self.plan.spec.timeouts.evaluator, Event("evaluator_late", self.state.attempt))
 
     def _tell_evaluator(self, command: dict[str, Any]) -> None:
-        evaluator = self.state.evaluator
-        if evaluator is not None and self._gang is not None:
-            self._gang.workers[evaluator].tell.remote(command)
+        if self.state.evaluator is not None:
+            self._tell(self.state.evaluator, command)
+
+    def _tell(self, task: Task, command: dict[str, Any]) -> None:
+        if self._gang is not None:
+            self._gang.workers[task].tell.remote(command)
 
     def _release(self, action: lifecycle.Release) -> None:
         """Let finished tasks exit; servers, which never do, are stopped with the gang."""
         import ray
 
         assert self._gang is not None
+        self._settle_captures("the job ended", 60.0)
         spec = self.plan.spec
         own = [t.task for t in self.plan.tasks if runs_user_code(t.task, spec.strategy, spec.script is not None)]
         leaving = [self._gang.workers[task] for task in own if task in self.state.finished]
@@ -299,6 +307,7 @@ class Attempts:
         if self._gang is None:
             return
         interrupted = not action.failures
+        self._settle_captures("the attempt ended", 10.0)
         failed = {f.task for f in action.failures}
         stacks = {} if interrupted else self._stacks([t for t in self._gang.workers if t not in failed])
         self._inbox.drain(self._gang)
@@ -333,7 +342,12 @@ class Attempts:
     def _wait(self) -> list[Event]:
         """Events since the last call: messages of tasks, lost supervisors, timers, hangs."""
         events = [e for event in self._inbox.wait(self._gang, self.state.attempt) for e in self._look(event)]
-        events += self._hang()
+        events += [*self._hang(), *self.instruments.due(self.state.attempt), *self._dumps.news()]
+        events += self._board.news() if self._board is not None else []
+        self._asked += self._requests.take()
+        while self._asked and not self._captures.settling:
+            self._captures.request(self._asked.pop(0), [*self._ready])
+        self._captures.tick()
         self._keep_uploaded()
         return events
 
@@ -346,6 +360,15 @@ class Attempts:
             return []
         if "startup" in event.data:
             return self._late_starters(event.data["startup"])
+        if event.kind == "profile":
+            self._profile(event)
+            return []
+        if event.kind == "usage":
+            self.instruments.sample(event)
+            return []
+        if event.kind == "dumps" and event.task is not None and self._gang is not None:
+            self._dumps.fetch(event, self._gang.workers[event.task])
+            return []
         if event.kind in ("task_ready", "failed", "lost", "finished") and event.task is not None:
             self._awaited.discard(event.task)
         return [event]
@@ -362,8 +385,40 @@ class Attempts:
         return [Event("startup_failed", self.state.attempt, data=data)]
 
     def _log(self, task: Task, text: str) -> None:
+        text = self.recorder.mask.text(text)
         self.recorder.log(task, text)
         self._on_log(task, text)
+
+    def _profile(self, event: Event) -> None:
+        """A task's word on a capture; one that is wanted begins when every task can take part."""
+        if self._gang is None or event.task is None:
+            return
+        if event.data["status"] == "wanted" and (self._awaited or self._captures.settling):
+            self._inbox.after(0.2, event)
+            return
+        profile = self.plan.spec.profile
+        of_steps = None if profile is None else profile.tasks
+        self._captures.take(event, self._gang.workers[event.task], [*self._ready], of_steps)
+
+    def _captured(self, data: dict[str, Any]) -> None:
+        """Tell of a capture, also to who waits for it at another place."""
+        self._emit(Event("profile", self.state.attempt, data=data))
+        if data["status"] != "tracing":
+            self._upload()
+
+    def _settle_captures(self, why: str, patience: float) -> None:
+        """Let a capture that goes on come together while its tasks still live."""
+        self._captures.end()
+        deadline = time.monotonic() + patience
+        while self._captures.busy and time.monotonic() < deadline + 60.0:
+            for event in self._inbox.wait(self._gang, self.state.attempt):
+                if event.kind == "profile":
+                    self._look(event)
+                elif event.task is not None:
+                    self._see(event)
+            if time.monotonic() > deadline:
+                self._captures.give_up(why)
+            self._captures.tick()
 
     def _hang(self) -> list[Event]:
         """A hang is when tasks have made steps, are not done, and none of them makes one any more."""
@@ -376,21 +431,17 @@ class Attempts:
 
     def _keep_uploaded(self) -> None:
         if time.monotonic() - self._uploaded > 30.0:
-            try:
-                self.recorder.directory.upload()
-            except StorageError as error:  # the next upload, and the last at the latest, tries again
-                self._notice(f"not uploaded yet: {error}")
-            self._uploaded = time.monotonic()
+            self._upload()
+
+    def _upload(self) -> None:
+        try:
+            self.recorder.directory.upload()
+        except StorageError as error:  # the next upload, and the last at the latest, tries again
+            self._notice(f"not uploaded yet: {error}")
+        self._uploaded = time.monotonic()
 
     def _notice(self, text: str) -> None:
         self._emit(Event("notice", self.state.attempt, data={"text": text}))
-
-
-def _installed(folder: Path) -> bool:
-    """Whether a folder of the module path belongs to Python's installation, which each node has its own of."""
-    return any(part in ("site-packages", "dist-packages") for part in folder.parts) or folder.is_relative_to(
-        Path(os.__file__).parent
-    )
 
 
 def _ignore(*shown: object) -> None:

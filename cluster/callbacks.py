@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import repairs
 from cluster.checkpoints import Checkpointer, Position
+from cluster.summaries import pictures, plain_metrics, scalars
 
 if TYPE_CHECKING:
     from cluster.context import TaskContext
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 REPORT_SECONDS = 0.5
 
 
-def make_callbacks(context: TaskContext) -> list[Any]:
-    """Restore and checkpoint, progress, and on the leader TensorBoard's scalars.
+def make_callbacks(context: TaskContext, *, graph: bool = True, histograms: int = 0) -> list[Any]:
+    """Restore and checkpoint, progress, and on the leader what TensorBoard shows, see `cluster.summaries`.
 
     None of them makes a step wait for its metrics: they have no batch hooks, or hooks that Keras 3 may call from
     another thread (`async_safe`) and that tf-keras gives its tensors as they are (`_supports_tf_logs`); saving every
@@ -27,7 +28,9 @@ def make_callbacks(context: TaskContext) -> list[Any]:
     if context.spec.checkpoint.every != "epoch":
         saving = step_saving(saving)
     callbacks = [saving(context), progress(base)(context)]
-    return [*callbacks, scalars(base)(context)] if context.is_leader else callbacks
+    if context.is_leader:
+        callbacks.append(pictures(scalars(base))(context, graph=graph, histograms=histograms))
+    return callbacks
 
 
 def keras_module(major: str) -> Any:
@@ -164,7 +167,7 @@ def progress(base: Any) -> Any:
             super().__init__()
             self.async_safe = self._supports_tf_logs = True
             self._context = context
-            self._sent = 0.0
+            self._sent, self._every = 0.0, context.report_seconds(REPORT_SECONDS)
             self._before = self._step = self._epoch = 0
 
         def on_train_begin(self, logs: Any = None) -> None:
@@ -175,11 +178,11 @@ def progress(base: Any) -> Any:
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self._step = max(self._step, self._before + batch + 1)
-            if time.monotonic() - self._sent >= REPORT_SECONDS:
+            if time.monotonic() - self._sent >= self._every:
                 self._report(logs)
 
         def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-            if time.monotonic() - self._sent >= REPORT_SECONDS:
+            if time.monotonic() - self._sent >= self._every:
                 self._report(None)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -198,40 +201,3 @@ def progress(base: Any) -> Any:
             )
 
     return Progress
-
-
-def plain_metrics(logs: Any) -> dict[str, float]:
-    """Keras' logs as numbers; {} for a step on a parameter server's worker, whose logs are still there."""
-    if not isinstance(logs, dict):
-        return {}
-    return {name: float(value) for name, value in logs.items()}
-
-
-def scalars(base: Any) -> Any:
-    """A callback class that writes each epoch's metrics for TensorBoard, under the names Keras' own uses."""
-
-    class Scalars(base):  # type: ignore[misc]
-        def __init__(self, context: TaskContext) -> None:
-            super().__init__()
-            self._context = context
-            self._writers: dict[str, Any] = {}
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            import tensorflow as tf
-
-            for name, value in plain_metrics(logs).items():
-                with self._writer("validation" if name.startswith("val_") else "train").as_default():
-                    tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", value, step=epoch)
-
-        def on_train_end(self, logs: Any = None) -> None:
-            for writer in self._writers.values():
-                writer.close()
-
-        def _writer(self, name: str) -> Any:
-            import tensorflow as tf
-
-            if name not in self._writers:
-                self._writers[name] = tf.summary.create_file_writer(f"{self._context.tensorboard_dir}/{name}")
-            return self._writers[name]
-
-    return Scalars

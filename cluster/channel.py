@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 
@@ -21,6 +22,7 @@ class Channel:
         self._newest: int | None = None  # step of the newest checkpoint heard of
         self._returned: int | None = None  # and of the newest one that was asked for
         self._drained = False
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {}
         threading.Thread(target=self._listen, name="tfcluster-channel", daemon=True).start()
 
     def send(self, kind: str, **data: Any) -> None:
@@ -28,6 +30,10 @@ class Channel:
         line = (json.dumps({"kind": kind, **data}, default=_plain) + "\n").encode()
         with self._write:
             self._connection.sendall(line)
+
+    def on(self, kind: str, handler: Callable[[dict[str, Any]], None]) -> None:
+        """Call `handler` with every command of that kind, on the channel's thread: it must not block."""
+        self._handlers[kind] = handler
 
     def wait_for_release(self) -> None:
         """Block until the launcher lets the task go."""
@@ -52,6 +58,8 @@ class Channel:
             os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def _take(self, command: dict[str, Any]) -> None:
+        if (handler := self._handlers.get(command["kind"])) is not None:
+            handler(command)
         with self._changed:
             if command["kind"] == "release":
                 self._released = True

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster import cli_data
+from cluster import cli_data, cli_look, cli_profile, cli_watch
 from cluster.cli_options import Address, Json, RunName, Storage, metrics_text, print_json, print_rows, submitted
 from cluster.errors import PreflightError, TfClusterError
 from cluster.locations import join, shown
@@ -19,7 +18,6 @@ from cluster.locations import join, shown
 if TYPE_CHECKING:
     from cluster.launcher import Result
     from cluster.plan import Plan
-    from cluster.runs import Run
     from cluster.submission import SubmittedJob
 
 app = typer.Typer(
@@ -199,80 +197,6 @@ def _job_exit_code(job: SubmittedJob) -> int:
 
 
 @app.command()
-def status(
-    run: RunName = "latest", address: Address = None, storage: Storage = "./runs", as_json: Json = False
-) -> None:
-    """Say how a run is doing, or how it ended."""
-    job = submitted(run, address)
-    if job is not None:
-        document = {"id": job.id, "status": job.status(), "message": job.message()}
-        typer.echo(json.dumps(document) if as_json else f"{job.id}: {document['status']} · {document['message']}")
-        return
-    from cluster.runs import find_run, read_run
-
-    found = read_run(find_run(run, storage))
-    if as_json:
-        print_json(_run_document(found))
-    else:
-        _show_run(found)
-
-
-def _run_document(run: Run) -> dict[str, Any]:
-    keys = ("uri", "status", "attempt", "step", "tasks", "metrics", "about", "result")
-    return {key: getattr(run, key) for key in keys}
-
-
-def _show_run(run: Run) -> None:
-    uri = shown(run.uri)
-    rows = [("run", uri), ("status", run.status), ("attempt", str(run.attempt)), ("step", str(run.step))]
-    if run.metrics:
-        rows.append(("metrics", metrics_text(run.metrics)))
-    rows.append(("tasks", " · ".join(f"{name} {state}" for name, state in run.tasks.items())))
-    if run.result.get("error"):
-        rows.append(("error", str(run.result["error"]).strip()))
-    print_rows([*rows, ("next", f"tfcluster {'stop' if run.status == 'running' else 'logs'} {uri}")])
-
-
-@app.command()
-def logs(
-    run: RunName = "latest",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the run ends")] = False,
-    task: Annotated[list[str] | None, typer.Option(help="only this task, such as worker-0; may be repeated")] = None,
-    address: Address = None,
-    storage: Storage = "./runs",
-) -> None:
-    """Print the tasks' output, each line with its task's name."""
-    job = submitted(run, address)
-    if job is not None:
-        text = job.logs(follow=follow)
-        if not follow:
-            typer.echo(text, nl=False)
-        return
-    from cluster.runs import find_run, log_names, read_run
-
-    uri = find_run(run, storage)
-    printed: dict[str, int] = {}
-    while True:
-        ended = read_run(uri).status != "running"
-        for name in [n for n in log_names(uri) if not task or n in task]:
-            printed[name] = _print_log(uri, name, printed.get(name, 0))
-        if ended or not follow:
-            return
-        time.sleep(0.5)
-
-
-def _print_log(uri: str, name: str, start: int) -> int:
-    """Print whole lines of one log from byte `start`; returns where to go on."""
-    from cluster.storage import read_text
-
-    data = (read_text(uri, f"logs/{name}.log") or "").encode()
-    end = data.rfind(b"\n") + 1
-    for line in data[start:end].decode(errors="replace").splitlines():
-        typer.echo(f"[{name}] {line}")
-    return max(start, end)
-
-
-@app.command()
 def stop(run: RunName = "latest", address: Address = None, storage: Storage = "./runs") -> None:
     """End a running job in order: checkpoints stay, nothing else is left behind."""
     job = submitted(run, address)
@@ -286,6 +210,14 @@ def stop(run: RunName = "latest", address: Address = None, storage: Storage = ".
     found = read_run(find_run(run, storage))
     typer.echo(f"{shown(found.uri)}: {'stopped' if stop_run(found) else f'not running ({found.status})'}")
     typer.echo(f"next: tfcluster status {shown(found.uri)}")
+
+
+app.command()(cli_look.status)
+app.command()(cli_look.logs)
+app.command()(cli_look.report)
+app.command()(cli_profile.profile)
+app.command()(cli_watch.tensorboard)
+app.command()(cli_watch.top)
 
 
 @app.callback(invoke_without_command=True)

@@ -7,23 +7,26 @@ import html
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from cluster.events import Event
+from cluster.live import Live, metrics_text, progress_text, states_text
 from cluster.locations import shown
 from cluster.plan import Plan
-from cluster.tasks import Task, leader_of
+from cluster.tasks import Task
 from cluster.units import format_duration
 
-#: Seconds between two progress lines where there is no terminal.
-LINE_SECONDS = 5.0
+#: Seconds between two progress lines where there is no terminal, at first and later.
+LINE_SECONDS, LONGEST_PAUSE = 5.0, 60.0
 #: Seconds between two looks of a notebook's bar.
 DRAW_SECONDS = 0.5
 #: Colours of roles in front of their log lines.
@@ -47,7 +50,7 @@ def sentence(event: Event) -> str:
         case "checkpoint":
             return f"checkpoint {data['step']} saved"
         case "evaluated":
-            return f"checkpoint {data['step']} evaluated{_metrics(data.get('metrics', {}))}"
+            return f"checkpoint {data['step']} evaluated{metrics_text(data.get('metrics', {}))}"
         case "lost":
             return f"{task} lost: {data.get('reason')}"
         case "failed" if data.get("peer"):
@@ -71,31 +74,9 @@ def _first(nodes: dict[str, str], count: int = 6) -> list[tuple[str, str]]:
     return [*shown, (f"{len(nodes) - count} more", "…")] if len(nodes) > count else shown
 
 
-def _metrics(metrics: dict[str, float]) -> str:
-    return "".join(f" · {name} {value:.4g}" for name, value in metrics.items())
-
-
-def total_steps(event: Event) -> int | None:
-    """Steps of the whole training, as far as a `step` event tells."""
-    data = event.data
-    return int(data["steps"]) * int(data["epochs"]) if data.get("steps") and data.get("epochs") else None
-
-
-@dataclass
-class Rate:
-    """Steps a second between the last two looks; the first look, and the first after a restart, only begin."""
-
-    step: int | None = None
-    at: float = 0.0
-    value: float = 0.0
-
-    def update(self, step: int, now: float) -> None:
-        """Take the newest step of the leader, seen at `now` (seconds of a monotonic clock)."""
-        if self.step is None or step < self.step:
-            self.step, self.at, self.value = step, now, 0.0
-        elif step > self.step and now > self.at:
-            self.value = (step - self.step) / (now - self.at)
-            self.step, self.at = step, now
+def line_pause(elapsed: float) -> float:
+    """Seconds between two progress lines, so many seconds after the start: a long run does not fill a log."""
+    return min(LONGEST_PAUSE, max(LINE_SECONDS, elapsed / 20))
 
 
 class PlainConsole:
@@ -103,22 +84,23 @@ class PlainConsole:
 
     def __init__(self, stream: TextIO, *, logs: bool = True) -> None:
         self._stream, self._logs = stream, logs
-        self._shown = -math.inf
-        self._rate = Rate()
-        self._leader: Task | None = None
+        self._begun, self._shown = time.monotonic(), -math.inf
+        self._live = Live()
 
     def plan(self, plan: Plan) -> None:
         """Say what is about to run, and what the preflight noticed."""
-        self._leader = leader_of(tuple(task.task for task in plan.tasks))
+        self._begun = time.monotonic()
+        self._live.expect(task.task for task in plan.tasks)
         for line in summary(plan):
             self._line(line)
 
     def event(self, event: Event) -> None:
-        """Write the event's sentence, and progress every few seconds."""
+        """Write the event's sentence, and progress now and then."""
+        self._live.take(event)
         text = sentence(event)
         if text:
             self._line(text)
-        elif event.kind == "step" and event.task == self._leader:
+        elif event.kind == "step" and event.task == self._live.leader:
             self._progress(event)
 
     def log(self, task: Task, text: str) -> None:
@@ -128,11 +110,10 @@ class PlainConsole:
 
     def _progress(self, event: Event) -> None:
         now = time.monotonic()
-        if now - self._shown < LINE_SECONDS and not event.data.get("epoch_done"):
-            return
-        self._shown = now
-        self._rate.update(int(event.data["step"]), now)
-        self._line(progress_text(event, self._rate.value))
+        if now - self._shown >= line_pause(now - self._begun) or event.data.get("epoch_done"):
+            self._shown = now
+            states = f" · {states_text(self._live)}" if self._live.troubled else ""
+            self._line(progress_text(self._live, event.at) + states)
 
     def _line(self, text: str) -> None:
         self._write(f"{time.strftime('%H:%M:%S')} {text}\n")
@@ -147,17 +128,8 @@ def printable(text: str, encoding: str | None) -> str:
     return text.encode(encoding or "utf-8", "replace").decode(encoding or "utf-8")
 
 
-def progress_text(event: Event, rate: float) -> str:
-    """`epoch 2/3 · step 120 · loss 0.12 · 35 steps/s`."""
-    data = event.data
-    epochs = data.get("epochs")
-    epoch = f"epoch {data['epoch']}{f'/{epochs}' if epochs else ''} · " if "epoch" in data else ""
-    speed = f" · {rate:.3g} steps/s" if rate else ""
-    return f"{epoch}step {data['step']}{_metrics(data.get('metrics', {}))}{speed}"
-
-
 class NotebookConsole(PlainConsole):
-    """Lines as `PlainConsole`, and one output of the cell that is a progress bar, drawn anew as training goes on.
+    """Lines as `PlainConsole`, and one output of the cell that is a progress bar, drawn anew as the run goes on.
 
     rich would draw its bar with ipywidgets, which a kernel need not have, and each log line as an output of its own.
 
@@ -171,29 +143,34 @@ class NotebookConsole(PlainConsole):
         super().__init__(stream, logs=logs)
         self._display = display
         self._handle: Any = None
-        self._last: Event | None = None
 
     def event(self, event: Event) -> None:
-        """Write the event's sentence, and draw the bar where it ended."""
+        """Write the event's sentence, and draw the bar anew."""
         super().event(event)
-        if event.kind in ("run_ended", "interrupted", "restarting") and self._last is not None:
-            self._draw(self._last)
-            self._last = None
+        now = time.monotonic()
+        if now - self._shown >= DRAW_SECONDS or event.data.get("epoch_done") or event.kind in _LASTING:
+            self._shown = now
+            self._draw(event.at)
 
     def _progress(self, event: Event) -> None:
-        self._last = event
-        now = time.monotonic()
-        if now - self._shown >= DRAW_SECONDS or event.data.get("epoch_done"):
-            self._shown = now
-            self._rate.update(int(event.data["step"]), now)
-            self._draw(event)
+        """The bar tells that."""
 
-    def _draw(self, event: Event) -> None:
-        bar = Bar(progress_text(event, self._rate.value), int(event.data["step"]), total_steps(event))
+    def _draw(self, now: float) -> None:
+        live = self._live
+        bar = Bar(bar_text(live, now), live.step, live.total, states_text(live))
         if self._handle is None:
             self._handle = self._display(bar)
         else:
             self._handle.update(bar)
+
+
+#: Events after which a display may not change for long.
+_LASTING = ("placed", "restarting", "interrupted", "run_ended")
+
+
+def bar_text(live: Live, now: float) -> str:
+    """What stands beside a bar: the phase until the first step, then progress."""
+    return progress_text(live, now) if live.step else live.phase
 
 
 @dataclass(frozen=True)
@@ -203,46 +180,56 @@ class Bar:
     text: str
     step: int
     total: int | None
+    states: str = ""
 
     def __repr__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
         bar = f'<progress value="{self.step}" max="{self.total}"></progress> ' if self.total else ""
-        return f"<code>{bar}{html.escape(self.text)}</code>"
+        states = f"<br>{html.escape(self.states)}" if self.states else ""
+        return f"<code>{bar}{html.escape(self.text)}{states}</code>"
+
+
+class _Bar(Progress):
+    """A bar, and below it how many tasks of each role are in which state."""
+
+    def __init__(self, live: Live, console: RichConsole) -> None:
+        self._live = live
+        description = TextColumn("{task.description}", markup=False)
+        super().__init__(description, BarColumn(), TaskProgressColumn(), console=console)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        style = "yellow" if self._live.troubled else "dim"
+        yield Text(states_text(self._live), style=style, no_wrap=True, overflow="ellipsis")
 
 
 class LiveConsole:
-    """A progress bar that stays below the log lines."""
+    """A progress bar and the tasks' states, which stay below the log lines."""
 
     def __init__(self, console: RichConsole, *, logs: bool = True) -> None:
         self._console, self._logs = console, logs
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self._live = Live()
+        self._bar = _Bar(self._live, console)
         self._row: Any = None
-        self._rate = Rate()
-        self._leader: Task | None = None
 
     def plan(self, plan: Plan) -> None:
-        """Say what is about to run; the bar appears with the first step."""
-        self._leader = leader_of(tuple(task.task for task in plan.tasks))
+        """Say what is about to run; the bar appears with the first attempt."""
+        self._live.expect(task.task for task in plan.tasks)
         for line in summary(plan):
             self._print("", line)
 
     def event(self, event: Event) -> None:
         """Print the event's sentence; move the bar."""
+        self._live.take(event)
         text = sentence(event)
         if text:
             self._print(f"[dim]{time.strftime('%H:%M:%S')}[/] ", text)
-        if event.kind == "step" and event.task == self._leader:
-            self._move(event)
-        if event.kind in ("run_ended", "interrupted", "restarting"):
+        if event.kind in ("run_ended", "interrupted"):
             self._hide()
+        elif event.task in (None, self._live.leader) and event.kind != "run_started":
+            self._move(event)
 
     def log(self, task: Task, text: str) -> None:
         """Print a task's lines, each with its coloured name."""
@@ -256,14 +243,12 @@ class LiveConsole:
         self._console.print(before + plain, highlight=False, emoji=False, soft_wrap=True)
 
     def _move(self, event: Event) -> None:
-        data = event.data
-        self._rate.update(int(data["step"]), time.monotonic())
-        text = progress_text(event, self._rate.value)
-        total = total_steps(event)
+        live = self._live
+        text = bar_text(live, event.at)
         if self._row is not None:
-            self._bar.update(self._row, description=text, completed=data["step"], total=total)
+            self._bar.update(self._row, description=text, completed=live.step, total=live.total)
             return
-        self._row = self._bar.add_task(text, completed=data["step"], total=total)
+        self._row = self._bar.add_task(text, completed=live.step, total=live.total)
         atexit.register(self._hide)  # a run that breaks off would leave the terminal without its cursor
         self._bar.start()
 

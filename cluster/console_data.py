@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
-from cluster.console import LINE_SECONDS, printable
+from cluster.console import LINE_SECONDS
+from cluster.console_tables import Grid, show_grid, show_line
 from cluster.locations import shown
 from cluster.units import format_duration, format_size
 
@@ -35,14 +34,6 @@ class Bar(Protocol):
 
     def say(self, text: str) -> None:
         """One line."""
-
-
-class Grid(NamedTuple):
-    """A table: its title, the names of its columns, and its rows; names that begin with `>` stand to the right."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @contextmanager
@@ -217,36 +208,7 @@ def _number(value: float | None) -> str:
 
 
 def _show(grid: Grid) -> None:
-    console = Console()
-    if console.is_terminal:
-        _show_rich(console, grid)
-    else:
-        _show_plain(grid)
-    _line("")
-
-
-def _show_rich(console: Console, grid: Grid) -> None:
-    headed = any(grid.header)
-    table = Table(title=grid.title or None, title_justify="left", show_header=headed, box=None, pad_edge=False)
-    for index, name in enumerate(grid.header):
-        right = name.startswith(">")
-        table.add_column(name.lstrip(">"), justify="right" if right else "left", overflow="fold", no_wrap=index == 0)
-    for row in grid.rows:
-        table.add_row(*map(Text, row))
-    console.print(table, highlight=False)
-
-
-def _show_plain(grid: Grid) -> None:
-    header = [name.lstrip(">") for name in grid.header]
-    lines = [header, *grid.rows] if any(header) else list(grid.rows)
-    widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
-    right = [name.startswith(">") for name in grid.header]
-    for line in lines:
-        cells = (
-            cell.rjust(width) if side else cell.ljust(width)
-            for cell, width, side in zip(line, widths, right, strict=True)
-        )
-        _line("  ".join(cells).rstrip())
+    show_grid(grid, Console())
 
 
 def _finding(level: str, text: str) -> None:
@@ -258,5 +220,4 @@ def _finding(level: str, text: str) -> None:
 
 
 def _line(text: str) -> None:
-    sys.stdout.write(printable(f"{text}\n", getattr(sys.stdout, "encoding", None)))
-    sys.stdout.flush()
+    show_line(text, Console())

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cluster import markers
 from cluster import strategy as strategies
 from cluster.channel import Channel
 from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest, storing
 from cluster.coordinator import Leases, make_coordinator
 from cluster.feed import Feed
+from cluster.input_share import InputShare
 from cluster.launch import Launch
 from cluster.locations import join
 from cluster.per_worker import respect_per_worker_batches
@@ -23,9 +26,13 @@ from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
 from cluster.storage import RunDirectory, upload_folder
 from cluster.tf_config import read_tf_config, split_address
+from cluster.uploads import Uploads
+from cluster.window import Window
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
 REPORT_SECONDS = 0.1
+#: Tasks beside the leader that may report as often as it does; of more, each reports less often.
+OTHERS = 25
 
 
 @dataclass
@@ -53,6 +60,10 @@ class TaskContext:
     _sent_at: float = field(default=0.0)
 
     def __post_init__(self) -> None:
+        profile = self.spec.profile
+        self._window = Window(self._channel, profile.steps if profile is not None and self.is_leader else None)
+        self._input = InputShare()
+        self._uploads = self._tensorboard_uploads()
         self._feed = Feed(
             spec=self.spec,
             strategy=self.strategy,
@@ -143,6 +154,13 @@ class TaskContext:
         folder = base / name / self.role if self.role == "evaluator" else base / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _tensorboard_uploads(self) -> Uploads | None:
+        """Brings TensorBoard's files to a remote run directory, where this task writes some."""
+        remote = self._remote("tensorboard")
+        if remote is None or not (self.is_leader or self.role == "evaluator"):
+            return None
+        return Uploads(self._folder("tensorboard"), join(remote, self.role) if self.role == "evaluator" else remote)
 
     def _remote(self, name: str) -> str | None:
         return None if self._storage.is_local else join(self.run_dir, name)
@@ -237,19 +255,42 @@ class TaskContext:
 
         On the evaluator the metrics belong to the checkpoint at hand, and are sent when it is done with.
         """
+        self._window.before(int(step) + 1)
         self._unsent = {"step": int(step), "metrics": {name: float(value) for name, value in metrics.items()}}
-        if self.role != "evaluator" and time.monotonic() - self._sent_at >= REPORT_SECONDS:
+        if self.role != "evaluator" and time.monotonic() - self._sent_at >= self.report_seconds(REPORT_SECONDS):
             self.flush()
+
+    def profile(self, tasks: Sequence[str] | None = None) -> AbstractContextManager[None]:
+        """Trace the tasks of the job while a block of the leader runs: `with ctx.profile(): …`.
+
+        Training waits until every task records. On other tasks it does nothing. Where a capture goes on already, the
+        block runs without one, and the user is told.
+
+        Args:
+            tasks: names or roles, such as `worker-0` or `ps`; default: some of each role, 16 in all.
+        """
+        return self._window.block(None if tasks is None else tuple(tasks)) if self.is_leader else nullcontext()
 
     def flush(self) -> None:
         """Send the last report, if it was held back."""
         if self._unsent is not None:
-            self._channel.send("step", **self._unsent)
+            self.send_step(**self._unsent)
             self._unsent, self._sent_at = None, time.monotonic()
 
     def send_step(self, step: int, metrics: dict[str, float], **more: Any) -> None:
         """Send one `step` event now."""
+        if self._feed.batch is not None and self.is_leader:
+            more["batch"] = self._feed.batch
+        if (share := self._input.share()) is not None:
+            more["input_busy"] = share
         self._channel.send("step", step=step, metrics=metrics, **more)
+
+    def report_seconds(self, least: float) -> float:
+        """Shortest time between two reports of this task: `least`, or more, if there are many tasks.
+
+        The leader's reports are the job's. All others together report no more often than `OTHERS` of them would.
+        """
+        return least if self.is_leader else least * max(1.0, self.worker_count / OTHERS)
 
     def note(self, text: str) -> None:
         """Show the user a sentence."""
@@ -258,11 +299,16 @@ class TaskContext:
 
     # Checkpoints and models
 
-    def callbacks(self) -> list[Any]:
-        """Keras callbacks for `fit`: restore and checkpoint, progress, TensorBoard (on the leader)."""
+    def callbacks(self, *, graph: bool = True, histograms: int = 0) -> list[Any]:
+        """Keras callbacks for `fit`: restore and checkpoint, progress, TensorBoard (on the leader).
+
+        Args:
+            graph: write the model's graph for TensorBoard, after the first epoch.
+            histograms: write histograms of the weights every so many epochs; 0 writes none.
+        """
         from cluster.callbacks import make_callbacks
 
-        return make_callbacks(self)
+        return make_callbacks(self, graph=graph, histograms=histograms)
 
     def checkpointer(self, **objects: Any) -> Checkpointer:
         """Save and restore `objects` in a loop of your own; `callbacks()` does it for Keras' fit."""
@@ -329,15 +375,13 @@ class TaskContext:
 
     def close(self) -> None:
         """Send what was held back; bring TensorBoard's files to a remote run directory."""
+        self._window.close()
         if self._leases is not None:
             self._leases.close()
         if self.role != "evaluator":
             self.flush()
-        remote = self._remote("tensorboard")
-        if remote is not None and self.is_leader:
-            upload_folder(self._folder("tensorboard"), remote)
-        elif remote is not None and self.role == "evaluator":
-            upload_folder(self._folder("tensorboard"), join(remote, self.role))
+        if self._uploads is not None:
+            self._uploads.close()
 
 
 def _seed_alike(launch: Launch) -> None:
@@ -350,6 +394,15 @@ def _seed_alike(launch: Launch) -> None:
 
     seed = zlib.crc32(f"{launch.run_dir} {launch.attempt}".encode())
     keras_module(launch.keras).utils.set_random_seed(seed)
+
+
+def _mark_steps(launch: Launch, window: Window) -> None:
+    """Have the steps of Keras' `fit` seen in traces, and by the window where it waits for some of them."""
+    if launch.keras == "3":
+        markers.mark_steps()
+    elif window.waits:
+        markers.count_steps()
+    markers.steps.before = window.before if window.waits else None
 
 
 def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:
@@ -373,7 +426,9 @@ def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:
         if launch.keras == "3":
             explain_keras3_fit()
     storage = RunDirectory(launch.run_dir, Path(scratch, "run"))
-    return TaskContext(launch, channel, Path(scratch), storage, strategy, coordinator, _leases=leases)
+    context = TaskContext(launch, channel, Path(scratch), storage, strategy, coordinator, _leases=leases)
+    _mark_steps(launch, context._window)
+    return context
 
 
 def _own_host() -> str:

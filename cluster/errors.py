@@ -7,6 +7,7 @@ TfClusterError                  1
 ├── StorageError                5   the run directory cannot be read or written
 ├── SubmissionError             6   a Ray head did not take, or does not know, the job
 ├── RunNotFoundError            7   no run of that name
+├── CaptureError                8   tasks could not be traced
 ├── UserCodeError              10   the user's own code raised, or its script failed
 ├── TaskLostError              11   tasks were lost more often than `failure.max_restarts`
 ├── StartupError               12   a task did not start in `timeouts.startup`
@@ -77,6 +78,12 @@ class RunNotFoundError(TfClusterError):
     """There is no run of that name."""
 
     exit_code = 7
+
+
+class CaptureError(TfClusterError):
+    """The tasks of a run could not be traced; the run itself goes on."""
+
+    exit_code = 8
 
 
 class UserCodeError(TfClusterError):

@@ -22,6 +22,7 @@ Kind = Literal[
     "step",  # progress: step, epoch, metrics
     "checkpoint",  # the leader saved one: step, path
     "usage",  # what the tasks take of their machines: tasks → cpus, memory, gpus
+    "dumps",  # a task's dumps lie on its node: folder, files (not recorded, see cluster.dumps)
     "profile",  # a capture of traces: id, status (see cluster.captures)
     "evaluated",  # the evaluator has seen one: step, metrics
     "notice",  # a sentence for the user

@@ -14,7 +14,7 @@ from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
 from pipelines.leases import Desk
 from pipelines.reader import Reader
-from pipelines.shards import Sharding
+from pipelines.shards import Line, Sharding
 
 #: Strategies under which a dataset yields one replica's batch (custom is taken for one of them).
 SYNCHRONOUS = ("multi_worker_mirrored", "custom")
@@ -36,6 +36,7 @@ class Feed:
         epoch_now: the epoch that Keras' fit is in, while that is known.
         testing_now: whether Keras evaluates.
         standings: where the task stands in each dataset, if it is not on a coordinator.
+        batch: rows of one step over all tasks: of the dataset that was trained on first, None before.
     """
 
     spec: JobSpec
@@ -49,6 +50,7 @@ class Feed:
     epoch_now: Callable[[], int | None]
     testing_now: Callable[[], bool]
     standings: Standings = field(default_factory=Standings)
+    batch: int | None = None
 
     @property
     def rows(self) -> Standings | Leases:
@@ -91,7 +93,7 @@ class Feed:
         if isinstance(data, tf.data.Dataset):
             return shared_rows(data, sharding, self.shard)
         reader = array_reader(data, sharding, self.shard, shuffle=shuffle, seed=seed)
-        self._start(f"shared {len(self.standings.by_name)}", reader, start)
+        self._start(f"shared {len(self.standings.by_name)}", reader, start, batch)
         return array_dataset(data, reader, resumes=self.resumes, per_step=self._batches_a_step())
 
     def steps_per_epoch(self, name: str) -> int:
@@ -112,6 +114,7 @@ class Feed:
         def reader(desk: Desk) -> Reader:
             return self._reader(name, data, self._sharding(name, data), 0, desk)
 
+        self.batch = self.batch or data.batch
         return leases.dataset(name, reader, None if start is None else start.data.get(name))
 
     def _shared(self, name: str, data: DataSpec, start: Position | None) -> Any:
@@ -119,7 +122,7 @@ class Feed:
         from pipelines.dataset import file_dataset
 
         reader = self._reader(name, data, self._sharding(name, data), self.shard)
-        self._start(name, reader, start)
+        self._start(name, reader, start, data.batch)
         steps = self._batches_a_step()
         return file_dataset(reader, deterministic=data.deterministic, resumes=self.resumes, per_step=steps)
 
@@ -129,11 +132,18 @@ class Feed:
             self.note(f"data.{name}: {reader.skipped}")
         return reader
 
-    def _start(self, name: str, reader: Reader, position: Position | None) -> None:
+    def _start(self, name: str, reader: Reader, position: Position | None, batch: int) -> None:
         """Have the reader's iterations start where training stands; the first one at `position`, where there is one."""
         standing = self.standings.of(name, reader, self._batches_a_step())
         first = 0 if position is None else _resumed(standing, position, name)
-        reader.start_now = Starts(standing, self.epoch_now, self.testing_now, first)
+        starts = Starts(standing, self.epoch_now, self.testing_now, first)
+
+        def start_now() -> tuple[int, Line | None]:
+            if not self.testing_now():
+                self.batch = self.batch or batch
+            return starts()
+
+        reader.start_now = start_now
 
     def _sharding(self, name: str, data: DataSpec) -> Sharding:
         """How the rows are shared out; where they are leased, not at all."""

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster import warm_client
+from cluster import __version__, warm_client
 from cluster.attempts import Attempts, status_of
 from cluster.connection import Connection, connect, wants_embedded
 from cluster.environment import import_environment
 from cluster.errors import PreflightError, StorageError, TfClusterError
 from cluster.events import Event
+from cluster.findings import Facts
 from cluster.locations import join
 from cluster.plan import Plan, make_plan
 from cluster.preflight import gather, local_node
@@ -30,6 +31,7 @@ from cluster.runs import started_at
 from cluster.spec import JobSpec
 from cluster.storage import RunDirectory, resolve
 from cluster.tasks import Task, tasks_of
+from cluster.tensorboard import Beside
 
 
 class Observer(Protocol):
@@ -58,6 +60,12 @@ class Result:
         metrics: the last value of each metric that the leader or the evaluator reported.
         checkpoint: step of the last checkpoint, or None.
         value: what the entrypoint returned on the leader, as JSON values.
+        steps_per_second: while steps were made, evaluation and saving included; None without two reports of steps.
+        examples_per_second: rows of all tasks; None where the leader reads no dataset of the spec.
+        input_busy: share of the time in which tasks were reading their dataset; None as above.
+        restarts: of the whole job, and of tasks in their place.
+        usage: by role, of a task: mean `cpus` and `gpu` (utilisation, 0 to 1), most `memory` and `gpu_memory` (bytes).
+        curve: name of the learning curves' picture in the run directory, or None.
         error: the error in one text, or ''.
         exit_code: 0, or the one of `cluster.errors`.
     """
@@ -70,6 +78,12 @@ class Result:
     metrics: Mapping[str, float]
     checkpoint: int | None
     value: Any
+    steps_per_second: float | None
+    examples_per_second: float | None
+    input_busy: float | None
+    restarts: int
+    usage: Mapping[str, Mapping[str, float]]
+    curve: str | None
     error: str
     exit_code: int
 
@@ -105,13 +119,15 @@ def run(
         signals = stack.enter_context(_terminable())  # after Ray, which installs a handler of its own
         if warming is not None:
             warming.join()
-        plan = make_plan(job, connection.nodes, gather(job, Path(where)))
+        facts = gather(job, Path(where))
+        plan = make_plan(job, connection.nodes, facts)
         plan.raise_for_errors()
         recorder = Recorder(RunDirectory(_run_uri(job, where, connection)), plan)
         recorder.begin()
         shown = (watcher.plan, watcher.event, watcher.log)
-        attempts = Attempts(plan, recorder, *shown, connection, where, payload_code(spec))
-        error = attempts.run(_about(connection, recorder), signals)
+        board = stack.enter_context(_board(job, recorder))
+        attempts = Attempts(plan, recorder, *shown, connection, where, payload_code(spec), board)
+        error = attempts.run(_about(connection, recorder, facts), signals)
         result = _result(attempts, error, time.time() - started)
         try:
             recorder.result(vars(result))
@@ -187,6 +203,16 @@ def _warm_up(spec: JobSpec, directory: str) -> threading.Thread | None:
     return thread
 
 
+@contextlib.contextmanager
+def _board(spec: JobSpec, recorder: Recorder) -> Iterator[Beside | None]:
+    """TensorBoard beside the job, where the spec asks for one."""
+    if spec.tensorboard is None:
+        yield None
+        return
+    with contextlib.closing(Beside(spec.tensorboard, recorder.directory.uri, debug=spec.debug is not None)) as board:
+        yield board
+
+
 def _run_uri(spec: JobSpec, directory: str, connection: Connection) -> str:
     """`<storage>/<name>-<time>-<random>`; inside a Ray job a relative storage is below the home directory.
 
@@ -208,8 +234,9 @@ def payload_code(spec: object) -> bytes | None:
     return code
 
 
-def _about(connection: Connection, recorder: Recorder) -> dict[str, Any]:
-    """What `tfcluster status` and `stop` need to find this run again."""
+def _about(connection: Connection, recorder: Recorder, facts: Facts) -> dict[str, Any]:
+    """What `tfcluster status` and `stop` need to find this run again, and what it ran with."""
+    versions = {"ray-tfcluster": __version__, "python": facts.python, **facts.versions}
     return {
         "run_dir": recorder.directory.uri,
         "pid": os.getpid(),
@@ -217,6 +244,7 @@ def _about(connection: Connection, recorder: Recorder) -> dict[str, Any]:
         "hostname": os.uname().nodename,
         "job_id": connection.job_id,
         "embedded": connection.embedded,
+        "versions": {name: version for name, version in versions.items() if version},
     }
 
 
@@ -231,6 +259,7 @@ def _result(attempts: Attempts, error: TfClusterError | None, seconds: float) ->
         metrics=progress.metrics,
         checkpoint=attempts.state.checkpoint,
         value=progress.value,
+        **attempts.instruments.result(),
         error="" if error is None else str(error),
         exit_code=0 if error is None else error.exit_code,
     )

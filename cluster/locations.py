@@ -12,11 +12,16 @@ def join(uri: str, *names: str) -> str:
 
 
 #: The password in `scheme://user:password@host`, also one whose `/` was not written as %2F; a port's number is none.
-_PASSWORD = re.compile(r"(://[^/@:\s]*):(?!\d*/)[^@\s]*@")
+_PASSWORD = re.compile(r"(://[^/@:\s]*):(?!\d*/)([^@\s]*)@")
 #: Options of a URI that are passwords: a client's on Azure, a signature.
-_SECRET_OPTION = re.compile(r"([?&](?:client_secret|sig)=)[^&\s]*")
+_SECRET_OPTION = re.compile(r"([?&](?:client_secret|sig)=)([^&\s]*)")
 
 
 def shown(text: str) -> str:
     """A URI, or a text that holds URIs, as others may see it: without the secret of `s3://key:secret@bucket`."""
     return _SECRET_OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text)) if "://" in text else text
+
+
+def passwords(text: str) -> list[str]:
+    """What `shown` hides of `text`."""
+    return [found[2] for pattern in (_PASSWORD, _SECRET_OPTION) for found in pattern.finditer(text)]

@@ -7,15 +7,21 @@ import json
 import os
 import select
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster.errors import RunNotFoundError, StorageError, TfClusterError
 from cluster.events import Event
+from cluster.live import Live, TaskLife
 from cluster.locations import join, shown
+from cluster.meters import Meters
 from cluster.storage import open_filesystem, read_text
+from cluster.tail import Tail
+from cluster.tasks import Task
+from cluster.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,9 @@ class Run:
         about: pid, pid_started, hostname, job_id of the launcher.
         result: `result.json`, or {} before the end.
         last: the newest event.
+        live: state, place and step of each task.
+        meters: speed, learning curves, use of the machines.
+        timeline: attempts, processes, failures, captures.
     """
 
     uri: str
@@ -42,6 +51,15 @@ class Run:
     about: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     last: Event | None = None
+    live: Live = field(default_factory=Live)
+    meters: Meters = field(default_factory=lambda: Meters(Task("worker", 0)))
+    timeline: Timeline = field(default_factory=Timeline)
+
+    def task_state(self, life: TaskLife) -> str:
+        """The state of a task, which nothing says any more where the whole run is over."""
+        if self.status == "running" or life.state in ("finished", "failed", "lost"):
+            return life.state
+        return "unknown" if self.status == "lost" else "stopped"
 
 
 #: State of a task after an event of that kind.
@@ -103,41 +121,117 @@ def read_run(uri: str) -> Run:
     Raises:
         RunNotFoundError: it is not one.
     """
-    text = read_text(uri, "events.jsonl")
-    if text is None:
-        raise RunNotFoundError("not a run directory", shown(uri), "it has no events.jsonl")
-    result = json.loads(read_text(uri, "result.json") or "{}")
-    return summarise(uri, list(_events(text)), result)
+    result = json.loads(read_text(uri, "result.json") or "{}")  # before the events: its end is in both
+    return summarise(uri, _events(uri), result)
 
 
-def _events(text: str) -> Iterator[Event]:
-    """The whole lines of `text`: the last may still be being written, and a full disk may have cut one."""
-    for line in text.split("\n")[:-1]:
+def _events(uri: str) -> Iterator[Event]:
+    """The events in the whole lines of a run directory, however many there are."""
+    filesystem, base = open_filesystem(uri)
+    try:
+        with filesystem.open_input_stream(f"{base.rstrip('/')}/events.jsonl") as stream:
+            yield from parsed(_lines(stream))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunNotFoundError("not a run directory", shown(uri), "it has no events.jsonl") from None
+    except OSError as error:
+        raise StorageError("events.jsonl cannot be read", shown(uri), str(error).splitlines()[0]) from None
+
+
+def _lines(stream: Any) -> Iterator[str]:
+    """The whole lines of `stream`: the last may still be being written."""
+    rest = b""
+    while data := bytes(stream.read(1 << 18)):
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace")
+
+
+def parsed(lines: Iterable[str]) -> Iterator[Event]:
+    """The events in whole lines; one that a full disk has cut is passed over."""
+    for line in lines:
         with contextlib.suppress(ValueError):
             yield Event.from_line(line)
 
 
-def summarise(uri: str, events: list[Event], result: dict[str, Any]) -> Run:
+def summarise(uri: str, events: Iterable[Event], result: dict[str, Any]) -> Run:
     """How the run of `events` is doing."""
-    about: dict[str, Any] = {}
-    tasks: dict[str, str] = {}
-    metrics: dict[str, float] = {}
-    attempt = step = 0
-    ended = ""
+    story = Story()
     for event in events:
+        story.take(event)
+    alive = not story.ended and launcher_alive(story.about)
+    status = str(result.get("status") or story.ended or ("running" if alive else "lost"))
+    story.timeline.finish(status == "running", time.time())
+    return Run(
+        uri,
+        status,
+        story.live.attempt if story.timeline.attempts else 0,
+        story.step,
+        story.tasks,
+        story.metrics,
+        story.about,
+        result,
+        story.last,
+        story.live,
+        story.meters,
+        story.timeline,
+    )
+
+
+@dataclass
+class Story:
+    """What the events of one run tell, each taken once and in order."""
+
+    about: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+    ended: str = ""
+    last: Event | None = None
+    live: Live = field(default_factory=Live)
+    meters: Meters = field(default_factory=lambda: Meters(Task("worker", 0)))
+    timeline: Timeline = field(default_factory=Timeline)
+
+    def take(self, event: Event) -> None:
+        """Take the next event."""
+        self.last = event
+        self.live.take(event)
+        if event.kind == "placed" and self.live.leader is not None:
+            self.meters.leader = self.live.leader
+        self.meters.take(event)
+        self.timeline.take(event)
         if event.kind == "run_started":
-            about = dict(event.data)
+            self.about = dict(event.data)
         if event.kind == "attempt_started":
-            attempt, tasks = event.attempt, {}
+            self.tasks = {}
         if event.task is not None and event.kind in _STATES:
-            tasks[str(event.task)] = _STATES[event.kind]
+            self.tasks[str(event.task)] = _STATES[event.kind]
         if event.kind in ("step", "evaluated"):
-            metrics.update({name: float(value) for name, value in event.data.get("metrics", {}).items()})
-            step = max(step, int(event.data["step"]))
+            self.metrics.update({name: float(value) for name, value in event.data.get("metrics", {}).items()})
+            self.step = max(self.step, int(event.data["step"]))
         if event.kind == "run_ended":
-            ended = str(event.data["status"])
-    status = str(result.get("status") or ended or ("running" if launcher_alive(about) else "lost"))
-    return Run(uri, status, attempt, step, tasks, metrics, about, result, events[-1] if events else None)
+            self.ended = str(event.data["status"])
+
+
+class Watch:
+    """Whether a run goes on, from what is new in its events."""
+
+    def __init__(self, uri: str) -> None:
+        self._tail = Tail(uri, "events.jsonl")
+        self._about: dict[str, Any] = {}
+        self._ended = False
+
+    def goes_on(self) -> bool:
+        """Whether its launcher lives and has not told of its end.
+
+        Raises:
+            StorageError: its events cannot be read.
+        """
+        for line in self._tail.lines():
+            if '"run_started"' in line or '"run_ended"' in line:  # of a thousand tasks' steps none need be parsed
+                for event in parsed([line]):
+                    self._ended = self._ended or event.kind == "run_ended"
+                    self._about = dict(event.data) if event.kind == "run_started" else self._about
+        return not self._ended and launcher_alive(self._about)
 
 
 def launcher_alive(about: dict[str, Any]) -> bool:
@@ -200,12 +294,3 @@ def _end(watched: int, pid: int, patience: float) -> bool:
             "the launcher did not end in time", f"process {pid} after {patience:g} s", f"wait, or kill -9 {pid}"
         )
     return True
-
-
-def log_names(uri: str) -> list[str]:
-    """Names of the tasks that have a log, such as `worker-0`."""
-    from pyarrow import fs
-
-    filesystem, base = open_filesystem(join(uri, "logs"))
-    found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
-    return sorted(info.base_name.removesuffix(".log") for info in found if info.base_name.endswith(".log"))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +11,12 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from cluster.errors import SpecError
-from cluster.locations import shown
+from cluster.locations import passwords, shown
+from cluster.secrets import STARS, Mask, is_secret, secret_values
 from cluster.spec_parts import (
     CheckpointSpec,
     DataSpec,
-    DebugSpec,
+    Debug,
     FailureSpec,
     KerasVersion,
     Part,
@@ -70,7 +70,7 @@ class JobSpec(Part):
     checkpoint: CheckpointSpec = CheckpointSpec()
     failure: FailureSpec = FailureSpec()
     profile: ProfileSpec | None = Field(None, description="trace these steps with TensorFlow's profiler")
-    debug: DebugSpec | None = Field(None, description="dump tensors for the Debugger V2; costs much time")
+    debug: Debug = Field(None, description="dump tensors for TensorBoard's debugger: true, or how; costs much time")
     tensorboard: TensorBoard = Field(None, description="run TensorBoard beside the job: true, or its host and port")
     timeouts: TimeoutSpec = TimeoutSpec()
     warm: bool = Field(True, description="fork tasks from a process that has imported TensorFlow")
@@ -128,19 +128,35 @@ def entrypoint_name(entrypoint: str | Callable[..., Any]) -> str:
     return f"{module}:{getattr(entrypoint, '__qualname__', repr(entrypoint))}"
 
 
-#: Names of environment variables that hold a secret.
-_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN$|_KEY$|CONNECTION_STRING$", re.IGNORECASE)
-
-
 def shown_document(spec: JobSpec) -> dict[str, Any]:
     """What the user set, as others may see it: secret environment variables and passwords in URIs are `***`."""
     document = spec.to_document()
+    for env in _environments(document):
+        env.update((name, STARS) for name in env if is_secret(name))
+    clean: dict[str, Any] = _without_passwords(document)
+    return clean
+
+
+def mask_of(spec: JobSpec, environ: Mapping[str, str]) -> Mask:
+    """A mask over the secrets of the job's variables, of the passwords in its URIs, and of `environ`."""
+    document = spec.to_document()
+    return Mask.over([*secret_values(environ, *_environments(document)), *_passwords(document)])
+
+
+def _environments(document: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """The variables that a spec sets, of each role and of Ray's runtime environment."""
     for place in (*document.get("roles", {}).values(), document.get("runtime_env", {})):
         for env in (place.get("env"), place.get("env_vars")):
             if isinstance(env, dict):
-                env.update((name, "***") for name in env if _SECRET.search(name))
-    clean: dict[str, Any] = _without_passwords(document)
-    return clean
+                yield env
+
+
+def _passwords(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _passwords(part)
+    elif isinstance(value, str):
+        yield from passwords(value)
 
 
 def _without_passwords(value: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cluster.units import Duration, Size
 
@@ -152,7 +153,16 @@ class DebugSpec(Part):
         "FULL_HEALTH", description="how much is kept of each tensor (tensor_debug_mode)"
     )
     ops: str | None = Field(None, description="regular expression of the op types that are kept; default: all")
-    buffer: int = Field(1000, description="tensors a task that are kept, the newest; 0 or less keeps all")
+    buffer: int = Field(1000, ge=0, description="tensors a task that are kept, the newest; 0 keeps all")
+
+    @field_validator("ops")
+    @classmethod
+    def _regular(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from None
+        return value
 
 
 class TensorBoardSpec(Part):
@@ -190,11 +200,15 @@ Script = Annotated[
 ]
 
 
-def _tensorboard_shorthand(value: object) -> object:
+def _switch(value: object) -> object:
     return {} if value is True else None if value is False else value
 
 
+Debug = Annotated[
+    DebugSpec | None,
+    BeforeValidator(_switch, json_schema_input_type=bool | DebugSpec | None),
+]
 TensorBoard = Annotated[
     TensorBoardSpec | None,
-    BeforeValidator(_tensorboard_shorthand, json_schema_input_type=bool | TensorBoardSpec | None),
+    BeforeValidator(_switch, json_schema_input_type=bool | TensorBoardSpec | None),
 ]

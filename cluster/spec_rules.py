@@ -115,6 +115,14 @@ def _partition_problems(spec: JobSpec) -> Iterator[str]:
         yield f"partition splits variables over parameter servers, but strategy is {spec.strategy}"
 
 
+def _debug_problems(spec: JobSpec) -> Iterator[str]:
+    if spec.debug is not None and spec.strategy == "parameter_server":
+        yield (
+            "debug does not work with parameter servers: their workers would write over each other's dumps; "
+            "debug the same function with strategy: none"
+        )
+
+
 def _backoff_problems(spec: JobSpec) -> Iterator[str]:
     longest, first = spec.failure.max_backoff, spec.failure.backoff
     if longest < first:
@@ -185,6 +193,7 @@ _RULES = (
     _env_problems,
     _runtime_env_problems,
     _partition_problems,
+    _debug_problems,
     _backoff_problems,
     _name_problems,
 )

@@ -77,8 +77,8 @@ class RunDirectory:
         except OSError as error:
             raise StorageError("the run directory cannot be made", shown(self.uri), _first_line(error)) from None
 
-    def append(self, name: str, text: str) -> None:
-        """Add `text` to the file `name`.
+    def append(self, name: str, text: str | bytes) -> None:
+        """Add `text`, or bytes, to the file `name`.
 
         Raises:
             StorageError: not writable, or full.
@@ -87,9 +87,16 @@ class RunDirectory:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "ab") as file:
-                file.write(_bytes(text))
+                file.write(text if isinstance(text, bytes) else _bytes(text))
         except OSError as error:
             raise _unwritable(path, error) from None
+
+    def size(self, name: str) -> int:
+        """Bytes of the file `name`; 0 where there is none."""
+        try:
+            return (self.local / name).stat().st_size
+        except OSError:
+            return 0
 
     def write(self, name: str, text: str) -> None:
         """Write the file `name` whole or not at all.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, TextIO, TypeVar
 
 from cluster.code_check import code_findings
 from cluster.environment import EXCLUDED
-from cluster.errors import PreflightError, SpecError, SubmissionError
+from cluster.errors import CaptureError, PreflightError, RunNotFoundError, SpecError, SubmissionError
 from cluster.spec import JobSpec
 
 #: Ray's own variable for the address of its Job API.
@@ -64,6 +65,37 @@ class SubmittedJob:
     def stop(self) -> bool:
         """Ask the launcher to end in order; False when the job had ended before."""
         return bool(_ask(self.address, lambda client: client.stop_job(self.id)))
+
+    def run_dir(self) -> str:
+        """The job's run directory, as its launcher has named it on the cluster.
+
+        Raises:
+            RunNotFoundError: it has not, yet.
+        """
+        found = re.search(r"run directory: (\S.*)", self.logs())
+        if found is None:
+            raise RunNotFoundError("the job has no run directory yet", self.id, "try again when its tasks are placed")
+        return found.group(1).strip()
+
+    def profile(self, seconds: float = 3.0, tasks: Sequence[str] | None = None) -> dict[str, Any]:
+        """Trace tasks of the job, see `cluster.profiling`: a small job on the cluster asks for it and waits.
+
+        Raises:
+            CaptureError: no task could be traced.
+            RunNotFoundError: the job has no run directory yet.
+        """
+        command = ["tfcluster", "profile", self.run_dir(), "--json", "--seconds", f"{seconds:g}"]
+        command += [] if tasks is None else ["--tasks", ",".join(tasks)]
+        metadata = {"name": f"profile of {self.id}", "launcher": "ray-tfcluster"}
+        made = _ask(self.address, lambda c: c.submit_job(entrypoint=shlex.join(command), metadata=metadata))
+        asking = SubmittedJob(str(made), self.address)
+        asking.wait(seconds + 240.0, every=0.2)
+        output = asking.logs()
+        documents = [line for line in output.splitlines() if line.startswith("{")]
+        if asking.exit_code() or not documents:
+            seen = output.strip().rpartition("error: ")[2][-1000:]
+            raise CaptureError("the job could not be traced", seen, f"see tfcluster status {self.id}")
+        return dict(json.loads(documents[-1]))
 
     def wait(self, timeout: float | None = None, every: float = 1.0) -> str:
         """Wait for the end and return the final status.

@@ -12,6 +12,8 @@ from typing import Any
 
 from cluster import frames, warm_client
 from cluster.processes import signal_name
+from cluster.prometheus import Gauges, run_label
+from cluster.usage import Sample, Sampler
 
 #: A message to the launcher: an event's kind and data, or `log` with text.
 Message = tuple[str, dict[str, Any]]
@@ -20,6 +22,8 @@ Message = tuple[str, dict[str, Any]]
 MAX_KEPT = 64 << 20
 #: Longest part of a line that waits for its end; a progress bar that only returns the carriage never ends one.
 MAX_LINE = 1 << 16
+#: Seconds between two samples of what the task takes of its machine, and from its start to the first.
+SAMPLE_SECONDS, FIRST_SAMPLE = 5.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class Worker:
         self._queued: list[bytes] | None = []  # commands for a task that has not been sent its order yet
         self._news = asyncio.Event()
         self._exited = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._gpus: tuple[str, ...] = ()
+        self._gauges = Gauges({})
+        self._step: dict[str, Any] = {}  # the data of the task's last `step`
         self._ended = False  # whether the task itself said how it ended
 
     async def land(self, port: int = 0) -> Landing:
@@ -66,6 +74,7 @@ class Worker:
         import ray
         from ray.util import get_node_ip_address
 
+        self._gpus = tuple(str(gpu) for gpu in ray.get_gpu_ids())
         self._hold(":" in get_node_ip_address(), port)
         assert self._held is not None
         return Landing(
@@ -73,7 +82,7 @@ class Worker:
             port=self._held.getsockname()[1],
             hostname=socket.gethostname(),
             directory=os.getcwd(),
-            gpus=tuple(str(gpu) for gpu in ray.get_gpu_ids()),
+            gpus=self._gpus,
             pid=os.getpid(),
         )
 
@@ -97,6 +106,8 @@ class Worker:
         self._ended = False
         self._queued = []
         self._exited.clear()
+        labels = {"run": run_label(env.get("TFCLUSTER_RUN_DIR", "")), "role": self.name.rpartition("-")[0]}
+        self._gauges = Gauges({**labels, "task": self.name})
         try:
             await self._start(payload, env, preload)
         except OSError as error:
@@ -177,6 +188,44 @@ class Worker:
                 break
         return os.pread(self._stacks, 1 << 20, before).decode(errors="replace")
 
+    async def read_file(self, path: str, start: int, size: int) -> bytes:
+        """Up to `size` bytes of a file of this node, from byte `start` on; none at its end."""
+
+        def read() -> bytes:
+            with open(path, "rb") as file:
+                file.seek(start)
+                return file.read(size)
+
+        return await asyncio.get_running_loop().run_in_executor(None, read)
+
+    async def _watch(self, pid: int) -> None:
+        """Sample what the task takes of this machine; the samples go with whatever message is next."""
+        loop = asyncio.get_running_loop()
+        sampler = await loop.run_in_executor(None, Sampler, pid, self._gpus)
+        await asyncio.sleep(FIRST_SAMPLE)
+        while await self._sample(sampler):
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _sample(self, sampler: Sampler) -> bool:
+        """Take and tell a sample; whether the task still runs."""
+        sample = await asyncio.get_running_loop().run_in_executor(None, sampler.sample)
+        if sample is not None:
+            self._messages.append(("usage", sample))
+            self._publish(sample)
+        return sample is not None
+
+    def _publish(self, sample: Sample) -> None:
+        numbers = {
+            "step": self._step.get("step"),
+            "input_busy": self._step.get("input_busy"),
+            "cpus": sample["cpus"],
+            "memory_bytes": sample["memory"],
+            "gpu_utilization": sample.get("gpu"),
+            "gpu_memory_bytes": sample.get("gpu_memory"),
+        }
+        for name, value in numbers.items():
+            self._gauges.set(f"tfcluster_task_{name}", value)
+
     def _signal(self, number: int) -> None:
         if self._control is not None:
             with contextlib.suppress(OSError):
@@ -234,6 +283,8 @@ class Worker:
         for line in lines:
             message = json.loads(line)
             self._ended = self._ended or message["kind"] in ("finished", "failed")
+            if message["kind"] == "step":
+                self._step = message
             self._say(message.pop("kind"), **message)
         return True
 
@@ -248,6 +299,7 @@ class Worker:
         if "started" in answer:
             self._pid = int(answer["started"] or 0)
             self._say("task_started", pid=self._pid, how=answer["how"], reason=answer["reason"])
+            self._watching = asyncio.get_running_loop().create_task(self._watch(self._pid))
         elif "refused" in answer:
             self._say("lost", reason=answer["refused"])
         else:
@@ -272,6 +324,10 @@ class Worker:
     def _forget(self) -> None:
         """Close what belongs to the last process; the port stays held."""
         loop = asyncio.get_running_loop()
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        self._step = {}
         for connection in (self._control, self._channel):
             if connection is not None:
                 loop.remove_reader(connection.fileno())

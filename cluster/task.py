@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from cluster import entrypoint, frames
@@ -20,6 +21,7 @@ from cluster.errors import TfClusterError
 from cluster.launch import Launch
 from cluster.locations import shown
 from cluster.tasks import runs_user_code
+from cluster.tracing import Tracer
 
 
 def main(channel_fd: int, stacks_fd: int, scratch: str) -> int:
@@ -36,7 +38,7 @@ def main(channel_fd: int, stacks_fd: int, scratch: str) -> int:
     env = json.loads(frames.receive(connection))
     order: Launch = pickle.loads(frames.receive(connection))
     channel = Channel(connection)
-    code = _report(order, env, channel, scratch)
+    code = _report(order, env, channel, scratch, Tracer(channel, Path(scratch)))
     # Threads of TensorFlow's runtime may wait for peers that are gone: exit handlers run, joins do not.
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -60,7 +62,7 @@ def settle_in(order: Launch, env: dict[str, str]) -> None:
         np.random.seed()
 
 
-def _report(order: Launch, env: dict[str, str], channel: Channel, scratch: str) -> int:
+def _report(order: Launch, env: dict[str, str], channel: Channel, scratch: str, tracer: Tracer) -> int:
     """Run the task's code and send how it ended."""
     try:
         settle_in(order, env)
@@ -68,16 +70,17 @@ def _report(order: Launch, env: dict[str, str], channel: Channel, scratch: str) 
     except SystemExit as error:
         code = _exit_code(error)
         if code == 0:
-            return _finish(channel, None)
+            return _finish(channel, tracer, None)
         channel.send("failed", type="SystemExit", message=f"the script exited with {error.code}", exit_code=code)
         return code
     except BaseException as error:
         return _fail(order, channel, error)
-    return _finish(channel, value)
+    return _finish(channel, tracer, value)
 
 
-def _finish(channel: Channel, value: Any) -> int:
+def _finish(channel: Channel, tracer: Tracer, value: Any) -> int:
     sys.stdout.flush()
+    tracer.finish()
     try:
         channel.send("finished", value=value)
     except (TypeError, ValueError):  # not JSON, for its keys or because it holds itself
@@ -153,16 +156,20 @@ def _run(order: Launch, channel: Channel, scratch: str) -> Any:
 
         serve_reads(order.task.index, order.secret)
         serve(on_ready=lambda: channel.send("task_ready"))
+    from cluster.debug import dumping
+
     if spec.script is not None:
         repair()
         channel.send("task_ready")
-        return entrypoint.run_script(spec.script, order.directory)
+        with dumping(order, channel, scratch):
+            return entrypoint.run_script(spec.script, order.directory)
     from cluster.context import open_context
 
     context = open_context(order, channel, scratch)
     channel.send("task_ready")
     try:
-        return _function(order)(context, **spec.args)
+        with dumping(order, channel, scratch):
+            return _function(order)(context, **spec.args)
     finally:
         context.close()
 

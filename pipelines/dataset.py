@@ -155,7 +155,7 @@ def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
     chunks.set_shape([None, 4])
 
     def read(chunk: tf.Tensor, types: list[tf.DType]) -> list[tf.Tensor]:
-        tensors: list[tf.Tensor] = tf.numpy_function(reader.read, [chunk], types)
+        tensors: list[tf.Tensor] = tf.numpy_function(reader.read, [chunk], types, name="tfcluster_read")
         return tensors
 
     return _batches(tf.data.Dataset.from_tensor_slices(chunks), reader, read, deterministic=deterministic)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines import shards
+from pipelines import busy, shards
 from pipelines.columns import Array, packed, part_dtypes, parts
 from pipelines.layout import Feature, Request
 from pipelines.leases import Desk
@@ -180,11 +180,12 @@ class Reader:
             iteration = self._iterations.get(number)
         if iteration is None:  # given up by whoever iterates; nobody will look at it
             raise StopIteration
-        table = iteration.rows(start, stop)
-        if self.records is not None:
-            self.lately.append(iteration.parts(start, stop))
-            self.read_at = time.monotonic()
-        return [part for feature in self.layout.features for part in _parts(table, feature)]
+        with busy.reads:
+            table = iteration.rows(start, stop)
+            if self.records is not None:
+                self.lately.append(iteration.parts(start, stop))
+                self.read_at = time.monotonic()
+            return [part for feature in self.layout.features for part in _parts(table, feature)]
 
     def origins(self, piece: Piece) -> Iterator[tuple[Unit, Array]]:
         """Where the rows of a piece are from: units, and the numbers of the rows in them, `[rows]` of int64."""
@@ -219,11 +220,12 @@ class Reader:
         """The rows of a piece in their order, without nulls."""
         with self._lock:
             block = self._order(piece.epoch).blocks[piece.block]
-        table = self._decoded(block)
-        if not self.plan.shuffle:
-            return table.slice(piece.start, piece.rows)
-        rows = shards.row_order(shards.rows_of(block), seed=self.plan.seed, epoch=piece.epoch, block=piece.block)
-        return table.take(pa.array(rows[piece.start : piece.stop]))
+        with busy.reads:
+            table = self._decoded(block)
+            if not self.plan.shuffle:
+                return table.slice(piece.start, piece.rows)
+            rows = shards.row_order(shards.rows_of(block), seed=self.plan.seed, epoch=piece.epoch, block=piece.block)
+            return table.take(pa.array(rows[piece.start : piece.stop]))
 
     def _decoded(self, block: Block) -> pa.Table:
         """The rows of a block in the order of its row groups, without nulls."""

@@ -47,7 +47,8 @@ def call(method: str, inputs: list[Any], types: list[tf.DType]) -> list[tf.Tenso
     """The graph's call of a method of `_Readers`, in the process that runs the graph."""
     import tensorflow as tf
 
-    tensors: list[tf.Tensor] = tf.raw_ops.PyFunc(input=inputs, token=_token(method), Tout=types)
+    name = f"tfcluster_{method}"  # as traces show it
+    tensors: list[tf.Tensor] = tf.raw_ops.PyFunc(input=inputs, token=_token(method), Tout=types, name=name)
     return tensors
 
 

@@ -129,6 +129,10 @@ def test_ray_job_submit_runs_the_same_launcher_and_stop_ends_it(head, job_folder
         env=head, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert any("step 1" in line for line in follow.stdout)
+    asked = [TFCLUSTER, "profile", "by-hand", "--seconds", "0.5", "--address", head["RAY_API_SERVER_ADDRESS"]]
+    traced = subprocess.run(asked, env=head, capture_output=True, text=True, timeout=120)
+    assert traced.returncode == 0, traced.stdout + traced.stderr
+    assert "tensorboard/plugins/profile/" in traced.stdout
     stop = [TFCLUSTER, "stop", "by-hand", "--address", head["RAY_API_SERVER_ADDRESS"]]
     assert "stopping" in subprocess.run(stop, env=head, capture_output=True, text=True, timeout=60).stdout
     follow.stdout.read()

@@ -18,10 +18,9 @@ from cluster.console import (
     LiveConsole,
     NotebookConsole,
     PlainConsole,
-    Rate,
     SilentConsole,
+    line_pause,
     make_console,
-    progress_text,
     sentence,
     summary,
 )
@@ -147,6 +146,18 @@ def test_progress_is_told_now_and_then_and_at_each_epochs_end() -> None:
     assert told == ["1", "50", "100", "150"]
 
 
+def test_a_line_of_progress_tells_of_tasks_in_trouble_and_of_restarts() -> None:
+    stream = io.StringIO()
+    plain = PlainConsole(stream)
+    plain.plan(plan())
+    for event in (moved(10), Event("lost", 1, SECOND, {"reason": "SIGKILL"}), moved(50, epoch_done=True)):
+        plain.event(event)
+    assert " · worker 1 lost, 1 waiting · evaluator 1 waiting" in stream.getvalue().splitlines()[-1]
+    for event in (Event("attempt_started", 2), moved(60, epoch_done=True)):
+        plain.event(event)
+    assert stream.getvalue().splitlines()[-1].endswith(" · worker 2 waiting · evaluator 1 waiting · 1 restart")
+
+
 def test_only_the_leader_tells_progress() -> None:
     stream = io.StringIO()
     plain = PlainConsole(stream)
@@ -196,17 +207,31 @@ def test_a_whole_run_on_a_terminal() -> None:
             place = text.index(line, place) + len(line)
 
 
-def test_the_bar_shows_the_leaders_progress() -> None:
+def test_the_bar_shows_the_leaders_progress_and_below_it_all_tasks() -> None:
     screen = terminal()
     live = LiveConsole(screen)
     live.plan(plan())
-    for event in (moved(10), moved(30), moved(99, SECOND)):
+    for event in (moved(10), moved(30), moved(99, SECOND), Event("lost", 1, SECOND, {"reason": "SIGKILL"})):
         live.event(event)
     live.event(Event("run_ended"))
-    bars = screen.export_text().splitlines()[-1]
-    assert "epoch 1/2 · step 30 · loss 0.03333 · RATE steps/s" in tidy(bars)
-    assert " 30%" in bars  # of 2 epochs of 50 steps
-    assert "step 99" not in bars
+    bar, states = screen.export_text().splitlines()[-2:]
+    assert "epoch 1/2 · step 30 · loss 0.03333 · RATE steps/s" in tidy(bar)
+    assert " 30%" in bar  # of 2 epochs of 50 steps
+    assert "step 99" not in bar
+    assert states.rstrip() == "worker 1 lost, 1 waiting · evaluator 1 waiting"
+
+
+def test_before_the_first_step_the_bar_says_what_the_job_waits_for() -> None:
+    screen = terminal()
+    live = LiveConsole(screen)
+    live.plan(plan())
+    for event in RUN[1:4]:
+        assert isinstance(event, Event)
+        live.event(event)
+    live.event(Event("run_ended"))
+    bar, states = screen.export_text().splitlines()[-2:]
+    assert "starting ━" in bar
+    assert states.rstrip() == "worker 2 placed"
 
 
 @pytest.mark.parametrize(("term", "kind"), [("dumb", "PlainConsole"), ("xterm", "LiveConsole")])
@@ -243,8 +268,9 @@ def test_a_notebook_shows_lines_and_one_bar() -> None:
     assert [line for line in lines if not line.startswith("note: ")] == [x for x in EXPECTED if " · step " not in x]
     (bar,) = cell.outputs
     assert (bar.step, bar.total) == (50, 100)
-    assert tidy(repr(bar)) == "epoch 1/2 · step 50 · loss 0.02 · RATE steps/s"
+    assert tidy(repr(bar)) == "epoch 1/2 · step 50 · loss 0.02"
     assert '<progress value="50" max="100">' in bar._repr_html_()
+    assert "<br>worker 1 failed, 1 waiting · evaluator 1 restarting · 2 restarts</code>" in bar._repr_html_()
 
 
 def test_the_last_step_is_drawn_also_when_it_came_soon_after_another() -> None:
@@ -257,7 +283,17 @@ def test_the_last_step_is_drawn_also_when_it_came_soon_after_another() -> None:
 
 
 def test_a_bar_holds_no_markup_of_a_metric() -> None:
-    assert "<b>" not in Bar("loss <b>", 1, None)._repr_html_()
+    assert "<b>" not in Bar("loss <b>", 1, None, "<b>")._repr_html_()
+
+
+def test_a_notebook_shows_the_wait_for_the_first_step() -> None:
+    cell = Cell()
+    notebook = NotebookConsole(io.StringIO(), cell.display)
+    notebook.plan(plan())
+    for event in RUN[:4]:
+        assert isinstance(event, Event)
+        notebook.event(event)
+    assert [repr(bar) for bar in cell.outputs] == ["starting"]
 
 
 def test_a_bar_of_unknown_length() -> None:
@@ -374,36 +410,8 @@ def test_findings_are_told_with_their_level() -> None:
     assert "note: it rains" in lines
 
 
-@pytest.mark.parametrize(
-    ("data", "rate", "text"),
-    [
-        ({"step": 120}, 0.0, "step 120"),
-        ({"step": 120, "metrics": {"loss": 0.123456, "mae": 1e6}}, 0.0, "step 120 · loss 0.1235 · mae 1e+06"),
-        ({"step": 120, "epoch": 2, "epochs": 3}, 35.04, "epoch 2/3 · step 120 · 35 steps/s"),
-        ({"step": 120, "epoch": 2, "epochs": None}, 0.0123, "epoch 2 · step 120 · 0.0123 steps/s"),
-        ({"step": 120, "metrics": {"loss": float("nan")}}, 0.0, "step 120 · loss nan"),
-    ],
-)
-def test_progress_as_text(data: dict[str, Any], rate: float, text: str) -> None:
-    assert progress_text(Event("step", 1, FIRST, data), rate) == text
-
-
-def test_speed_is_that_of_the_last_stretch() -> None:
-    rate = Rate()
-    seen = []
-    for step, now in [(5000, 10.0), (5010, 11.0), (5010, 12.0), (5040, 14.0)]:
-        rate.update(step, now)
-        seen.append(rate.value)
-    assert seen == [0.0, 10.0, 10.0, 10.0]  # 30 steps in the 3 s since the last move
-
-
-def test_speed_begins_anew_after_a_restart() -> None:
-    rate = Rate()
-    for step, now in [(100, 1.0), (120, 2.0), (100, 60.0)]:
-        rate.update(step, now)
-    assert rate.value == 0.0
-    rate.update(110, 61.0)
-    assert rate.value == 10.0
+def test_lines_of_progress_get_rarer_as_a_run_goes_on() -> None:
+    assert [line_pause(after) for after in (0.0, 60.0, 600.0, 86400.0)] == [5.0, 5.0, 30.0, 60.0]
 
 
 def test_each_role_has_a_style() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from cluster.errors import StorageError
 from cluster.events import Event
 from cluster.locations import join
+from cluster.log_times import LogTimes
 from cluster.plan import Facts, Plan, make_plan
 from cluster.recorder import LAST_EVENTS, LAST_LINES, Recorder
 from cluster.spec import JobSpec, parse
@@ -120,6 +122,37 @@ def test_no_file_of_a_run_holds_a_secret(tmp_path: Path) -> None:
     assert document["roles"]["worker"]["env"] == {"AWS_SECRET_ACCESS_KEY": "***", "COLOUR": "blue"}
     assert document["storage"] == "s3://key:***@bucket/runs"
     assert spec.roles["worker"].env["AWS_SECRET_ACCESS_KEY"] == "hush"
+
+
+def test_a_secret_is_masked_also_where_another_variable_repeats_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("LAUNCHERS_TOKEN", "of-the-launcher")
+    env = {"API_TOKEN": "hush-hush", "SAME": "hush-hush", "PART": "user:hush-hush", "OTHER": "of-the-launcher"}
+    spec = JobSpec(entrypoint="train.py:train", roles={"worker": RoleSpec(env=env)})
+    recorder = Recorder(RunDirectory(str(tmp_path)), make_plan(spec, [], Facts()))
+    recorder.begin()
+    recorder.post_mortem(1, "worker-0 lost", {FIRST: "in login('hush-hush')"})
+    document = yaml.safe_load(text(recorder, "job.yaml"))
+    assert document["roles"]["worker"]["env"] == {
+        "API_TOKEN": "***",
+        "SAME": "***",
+        "PART": "user:***",
+        "OTHER": "***",
+    }
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert [content for content in written if "hush-hush" in content or "of-the-launcher" in content] == []
+    event = recorder.masked(Event("notice", data={"text": ["logged in with hush-hush"]}))
+    assert event.data == {"text": ["logged in with ***"]}
+
+
+def test_a_log_has_the_times_at_which_its_lines_arrived(recorder: Recorder) -> None:
+    recorder.log(FIRST, "one\ntwo")
+    recorder.log(FIRST, "three")  # within the same second
+    recorder.marked[FIRST] -= 2.0
+    recorder.log(FIRST, "four")
+    times = LogTimes()
+    times.add(text(recorder, "logs/worker-0.times"))
+    assert times.offsets == [0, len("one\ntwo\nthree\n")]
+    assert times.seconds == pytest.approx([time.time()] * 2, abs=20)
 
 
 def test_a_full_disk_leaves_no_half_result(small_disk: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from cluster.errors import RunNotFoundError, StorageError, TfClusterError
 from cluster.events import Event
 from cluster.locations import join
-from cluster.runs import Run, find_run, launcher_alive, log_names, read_run, run_names, started_at, stop, summarise
+from cluster.runs import Run, find_run, launcher_alive, read_run, run_names, started_at, stop, summarise
 from cluster.storage import RunDirectory, upload_folder
 from cluster.tasks import Task
 
@@ -232,17 +232,6 @@ def test_a_line_that_a_full_disk_has_cut_hides_only_itself(tmp_path: Path) -> No
 def test_not_a_run_directory(runs: Path, name: str) -> None:
     with pytest.raises(RunNotFoundError, match="not a run directory"):
         read_run(str(runs / name))
-
-
-def test_names_of_logs(tmp_path: Path, s3: str) -> None:
-    folder = make_run(tmp_path, "job-1", 0.0)
-    assert log_names(str(folder)) == []
-    for task in (SECOND, EVALUATOR, FIRST):
-        RunDirectory(str(folder)).append(f"logs/{task}.log", "hello\n")
-    assert log_names(str(folder)) == ["evaluator-0", "worker-0", "worker-1"]
-    upload_folder(folder, join(s3, "job-1"))
-    assert log_names(join(s3, "job-1")) == ["evaluator-0", "worker-0", "worker-1"]
-    assert log_names(str(tmp_path / "nothing")) == []
 
 
 # Its launcher

@@ -1,0 +1,141 @@
+"""What does it cost to be observed?
+
+    python -m benchmarks.observe [--quick] [--json FILE] [--only CASE …]
+
+`steps`: Keras' fit on two workers, in one run, in turns with everything that observes it (reports, samples of
+processors and memory, events, metrics, TensorBoard's scalars; the profiler idle) and with nothing of it. Each turn is
+compared with the one after it, so a machine that drifts does not matter.
+
+`events`: the launcher's own work for 1,000 tasks that report as often as tasks do: messages through Ray's object
+store, events, metrics, files. The tasks are simulated; everything else is what a run does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+CASES = ("steps", "events")
+Row = dict[str, Any]
+
+
+def steps(seconds: float, pairs: int) -> list[Row]:
+    """Step times with and without observation, by turns of so many seconds."""
+    from benchmarks import observe_workload as workload
+    from cluster import run
+    from cluster.console import SilentConsole
+
+    setattr(sys.modules["cluster.workers"], "Worker", workload.Switched)  # noqa: B010  # what the gang is made of
+    rows = []
+    for workload_name, units in (("step of about 3 ms", 128), ("step of about 30 ms", 1024)):
+        with tempfile.TemporaryDirectory(prefix="tfcluster-observe-") as folder:
+            os.environ[workload.SWITCH] = f"{folder}/on"
+            document: dict[str, Any] = {
+                "entrypoint": "observe_workload.py:train",
+                "args": {"folder": folder, "seconds": seconds, "pairs": pairs, "units": units},
+                "strategy": "multi_worker_mirrored",
+                "roles": {"worker": 2},
+                "storage": f"{folder}/runs",
+            }
+            run(document, directory=HERE, observer=SilentConsole())
+            turns = json.loads(Path(folder, "turns-0.json").read_text())
+        rows += rows_of(f"steps, {workload_name}", turns)
+    return rows
+
+
+def rows_of(case: str, turns: list[tuple[bool, float]]) -> list[Row]:
+    """Median step with and without, and the median of the ratios of neighbours with its 95 % interval."""
+    on, off = ([value for observed, value in turns if observed is which] for which in (True, False))
+    ratios = np.array(on) / np.array(off)
+    chosen = np.random.default_rng(7).choice(ratios, (10_000, len(ratios)))
+    low, high = np.percentile(np.median(chosen, axis=1), [2.5, 97.5])
+    common = {"case": case, "unit": "ms a step"}
+    return [
+        {
+            **common,
+            "system": "nothing observed",
+            "value": statistics.median(off) * 1000,
+            "reference": True,
+            "ratio": 1.0,
+        },
+        {
+            **common,
+            "system": "everything, profiler idle",
+            "value": statistics.median(on) * 1000,
+            "reference": False,
+            "ratio": float(np.median(ratios)),
+            "interval": [float(low), float(high)],
+            "pairs": len(ratios),
+        },
+    ]
+
+
+def events(seconds: float) -> list[Row]:
+    """The launcher's share of a core with so many tasks, the tasks' reports coming as they do in a run."""
+    from benchmarks.observe_launcher import launcher_share
+
+    rows = []
+    for tasks in (100, 1000):
+        for system, kind in (("Keras' fit", "fit"), ("ctx.report in each step", "report")):
+            share, rate, megabytes = launcher_share(tasks, kind, seconds)
+            print(f"{tasks} tasks, {system}: {share:.2f} of a core, {rate:.0f} events/s", file=sys.stderr)
+            rows.append(
+                {
+                    "case": f"events of {tasks} tasks",
+                    "system": system,
+                    "value": share,
+                    "unit": "cores",
+                    "reference": False,
+                    "ratio": None,
+                    "events_per_second": rate,
+                    "megabytes_per_hour": megabytes,
+                }
+            )
+    return rows
+
+
+def show(rows: list[Row]) -> None:
+    """The table that the documentation shows."""
+    table = Table(title=f"observe · {platform.processor() or platform.machine()} · {os.cpu_count()} cores")
+    for column in ("case", "system", "value", "ratio", "more"):
+        table.add_column(column)
+    for row in rows:
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.4f}"
+        more = f"95 %: {row['interval'][0]:.4f} to {row['interval'][1]:.4f}" if "interval" in row else ""
+        if "events_per_second" in row:
+            more = f"{row['events_per_second']:.0f} events/s, {row['megabytes_per_hour']:.0f} MB/h"
+        table.add_row(row["case"], row["system"], f"{row['value']:.3g} {row['unit']}", ratio, more)
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.observe", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few minutes")
+    parser.add_argument("--json", type=Path, help="file to write the rows to")
+    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="cases; default: all")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    if "events" in options.only:
+        rows += events(15.0 if options.quick else 60.0)
+    if "steps" in options.only:
+        rows += steps(6.0, 6 if options.quick else 30)
+    show(rows)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""One capture: which tasks it traces, and how far each of them is. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.tasks import Task
+
+#: Tasks that are traced unless others are named: a picture of more is hard to read, and each costs its task memory.
+MOST_TASKS = 16
+
+
+@dataclass
+class Capture:
+    """What has become of one capture.
+
+    Attributes:
+        id: names it in messages and events.
+        tasks: that are traced.
+        seconds: how long; None until it is told to end.
+        held: whether training waits for every task to record.
+        recording: tasks that have begun.
+        sizes: bytes of the traces that are here.
+        missing: tasks that will give none, and why.
+    """
+
+    id: str
+    tasks: tuple[Task, ...]
+    seconds: float | None = None
+    held: bool = False
+    recording: set[Task] = field(default_factory=set)
+    sizes: dict[Task, int] = field(default_factory=dict)
+    missing: dict[Task, str] = field(default_factory=dict)
+
+    @property
+    def begun(self) -> bool:
+        """Whether no task is left that might still begin."""
+        return all(task in self.recording or task in self.missing for task in self.tasks)
+
+    @property
+    def awaited(self) -> tuple[Task, ...]:
+        """Tasks whose trace may still come."""
+        return tuple(task for task in self.tasks if task not in self.sizes and task not in self.missing)
+
+    def document(self, status: str, **more: Any) -> dict[str, Any]:
+        """The data of its event."""
+        document: dict[str, Any] = {"id": self.id, "status": status, "tasks": [str(task) for task in self.tasks]}
+        if self.seconds is not None:
+            document["seconds"] = self.seconds
+        if self.missing:
+            document["missing"] = {str(task): why for task, why in self.missing.items()}
+        return {**document, **more}
+
+
+def chosen(wanted: Iterable[str] | None, running: Sequence[Task]) -> tuple[Task, ...]:
+    """The running tasks that `wanted` names, by task or role; by default the first of each role, `MOST_TASKS` in all.
+
+    Raises:
+        ValueError: a name is of no running task, or none runs; the message is for the user.
+    """
+    if not running:
+        raise ValueError("no task is running at the moment")
+    if wanted is None:
+        return _some_of_each(running)
+    found: list[Task] = []
+    for name in wanted:
+        of_it = [task for task in running if name in (str(task), task.role)]
+        if not of_it:
+            known = [*dict.fromkeys(task.role for task in running), *map(str, running)]
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"no running task is {name!r}; {f'did you mean {near[0]}?' if near else _known(running)}")
+        found += of_it
+    return tuple(dict.fromkeys(found))
+
+
+def _known(running: Sequence[Task]) -> str:
+    names = ", ".join(map(str, running[:8]))
+    return f"running: {names}{', …' if len(running) > 8 else ''}"
+
+
+def _some_of_each(running: Sequence[Task]) -> tuple[Task, ...]:
+    """Up to `MOST_TASKS`, in turn from each role, in the order of the plan; the evaluator only when it is named."""
+    by_role: dict[str, list[Task]] = {}
+    for task in running:
+        if task.role != "evaluator" or len(running) == 1:
+            by_role.setdefault(task.role, []).append(task)
+    turns = itertools.zip_longest(*by_role.values())
+    taken = {*[task for turn in turns for task in turn if task is not None][:MOST_TASKS]}
+    return tuple(task for task in running if task in taken)
+
+
+def folder_name(at: float) -> str:
+    """Of a capture that came together at `at` (seconds since the epoch), as TensorFlow names them, in UTC."""
+    return time.strftime("%Y_%m_%d_%H_%M_%S", time.gmtime(at))

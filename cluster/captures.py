@@ -1,0 +1,245 @@
+"""The launcher's side of captures: have tasks trace themselves over the same time, bring the traces together, judge.
+
+Sources: where TensorBoard's profile plugin looks for traces, `<logdir>/plugins/profile/<time>/<host>.xplane.pb`, and
+that it takes the file's name for the host's: https://github.com/openxla/xprof.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from cluster.capture import Capture, chosen, folder_name
+from cluster.events import Event
+from cluster.pulls import pull
+from cluster.storage import RunDirectory
+from cluster.tasks import Task
+
+#: Where captures end up in a run directory.
+FOLDER = "tensorboard/plugins/profile"
+#: Seconds between the order and the moment at which all tasks begin: it reaches the last of them in less.
+LEAD = 0.3
+#: Longest capture that may be asked for, in seconds: events are kept in the tasks' memory.
+LONGEST = 120.0
+#: Seconds after its end in which a capture must have come together.
+PATIENCE = 90.0
+
+Tell = Callable[[Task, dict[str, Any]], None]
+
+
+class Captures:
+    """The captures of one run, one at a time.
+
+    Args:
+        directory: where they end up.
+        strategy: of the job, for the verdict.
+        tell: sends a command to a task.
+        emit: tells of a capture.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, strategy: str, tell: Tell, emit: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._directory, self._strategy, self._tell, self._emit = directory, strategy, tell, emit
+        self._now: Capture | None = None
+        self._leader: Task | None = None
+        self._deadline = 0.0
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="tfcluster-pull")
+        self._pulls: dict[Future[int], Task] = {}
+        self._judging: Future[dict[str, Any]] | None = None
+        self._steps_done: set[tuple[int, ...]] = set()
+        self._over: set[str] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a capture goes on."""
+        return self._now is not None
+
+    @property
+    def settling(self) -> bool:
+        """Whether every task is done with the capture that goes on, and only its files are not in place yet."""
+        return self._now is not None and not self._now.awaited
+
+    def request(self, request: Mapping[str, Any], running: Sequence[Task]) -> None:
+        """A request from outside, see `cluster.requests`: {kind: profile, id, seconds, tasks}."""
+        if request.get("kind") != "profile":
+            return
+        tasks, seconds = request.get("tasks"), request.get("seconds")
+        given = isinstance(seconds, int | float) and 0 < seconds <= LONGEST
+        if given and (tasks is None or isinstance(tasks, list)):
+            self._begin(str(request.get("id")), tasks, running, seconds=float(seconds))  # type: ignore[arg-type]
+
+    def take(self, event: Event, worker: Any, running: Sequence[Task], of_steps: Collection[str] | None) -> None:
+        """A `profile` message of a task: the leader wants a capture or its end, or the task is so far with one.
+
+        Args:
+            event: the message, from a task.
+            worker: the task's supervisor, which its file is pulled from.
+            running: tasks that could be traced.
+            of_steps: names of those that the spec wants traced by steps.
+        """
+        assert event.task is not None
+        task, data = event.task, event.data
+        status = data["status"]
+        if status == "wanted":
+            self._wanted(task, data, running, of_steps)
+        elif self._now is None or data["id"] != self._now.id:
+            self._over |= {data["id"]} if status == "enough" else set()
+        elif status == "enough":
+            self.end()
+        elif task not in self._now.awaited:
+            return
+        elif status == "tracing":
+            self._now.recording.add(task)
+            self._let_go()
+        elif status == "traced":
+            self._pulls[self._pool.submit(self._fetch, worker, data["path"], task)] = task
+        else:
+            self.gone(task, str(data.get("reason", status)))
+
+    def gone(self, task: Task, why: str) -> None:
+        """Nothing is to be expected of `task` any more."""
+        if self._now is not None and task in self._now.awaited and task not in self._pulls.values():
+            self._now.missing[task] = why
+            self._let_go()
+
+    def end(self) -> None:
+        """Have every task end the capture that goes on."""
+        if self._now is not None and self._judging is None:
+            self._deadline = min(self._deadline, time.monotonic() + PATIENCE)
+            for task in self._now.awaited:
+                self._tell(task, {"kind": "trace_end", "id": self._now.id})
+
+    def give_up(self, why: str) -> None:
+        """Do without the traces that are not here yet."""
+        if self._now is not None:
+            for task in self._now.awaited:
+                if task not in self._pulls.values():
+                    self._now.missing[task] = why
+
+    def tick(self) -> None:
+        """See what has come together; call it often."""
+        if self._now is None:
+            return
+        for done in [future for future in self._pulls if future.done()]:
+            self._pulled(self._pulls.pop(done), done)
+        if time.monotonic() > self._deadline:
+            self.give_up("it did not answer in time")
+        if self._judging is None and not self._pulls and not self._now.awaited:
+            self._judging = self._pool.submit(self._settle, self._now)
+        if self._judging is not None and self._judging.done():
+            self._finished(self._judging)
+
+    def _wanted(
+        self, leader: Task, data: Mapping[str, Any], running: Sequence[Task], of_steps: Collection[str] | None
+    ) -> None:
+        steps = tuple(data["steps"]) if data.get("steps") else None
+        if steps in self._steps_done or data["id"] in self._over:  # by an earlier attempt; without it, meanwhile
+            self._go(leader, data["id"])
+        elif self._begin(data["id"], of_steps if steps else data.get("tasks"), running, held=leader):
+            self._steps_done |= {steps} if steps else set()
+
+    def _begin(
+        self,
+        capture: str,
+        wanted: Collection[str] | None,
+        running: Sequence[Task],
+        *,
+        seconds: float | None = None,
+        held: Task | None = None,
+    ) -> bool:
+        """Order a capture; or say why not, and let nobody wait for it."""
+        try:
+            if self._now is not None:
+                raise ValueError(f"capture {self._now.id} goes on; try again when it is done")
+            tasks = chosen(wanted, running)
+        except ValueError as refused:
+            self._emit({"id": capture, "status": "refused", "reason": str(refused)})
+            if held is not None:
+                self._go(held, capture)
+            return False
+        self._now = Capture(capture, tasks, seconds, held is not None)
+        self._leader = held
+        self._deadline = time.monotonic() + (seconds or 3600.0) + PATIENCE
+        at = 0.0 if held else time.time() + LEAD
+        for task in tasks:
+            self._tell(task, {"kind": "trace", "id": capture, "at": at, "seconds": seconds})
+        self._emit(self._now.document("tracing"))
+        return True
+
+    def _let_go(self) -> None:
+        """Have the leader go on when every task records."""
+        if self._now is not None and self._now.held and self._now.begun and self._leader is not None:
+            self._now.held = False
+            self._go(self._leader, self._now.id)
+
+    def _go(self, leader: Task, capture: str) -> None:
+        self._tell(leader, {"kind": "trace_go", "id": capture})
+
+    def _staging(self, capture: str) -> Path:
+        """Where traces come together: nothing that an upload copies half."""
+        local = self._directory.local
+        return local / f".capture-{capture}" if self._directory.is_local else Path(f"{local}.capture-{capture}")
+
+    def _fetch(self, worker: Any, path: str, task: Task) -> int:
+        assert self._now is not None
+        folder = self._staging(self._now.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return pull(worker, path, folder / f"{task}.xplane.pb")
+
+    def _pulled(self, task: Task, done: Future[int]) -> None:
+        assert self._now is not None
+        error = done.exception()
+        if error is None:
+            self._now.sizes[task] = done.result()
+        else:
+            self._now.missing[task] = f"its trace could not be fetched ({type(error).__name__})"
+
+    def _settle(self, capture: Capture) -> dict[str, Any]:
+        """Judge the traces and put them in their place; the data of the capture's last event."""
+        staging = self._staging(capture.id)
+        if not capture.sizes:
+            shutil.rmtree(staging, ignore_errors=True)
+            return capture.document("failed", reason="no task gave a trace")
+        verdict = _verdict(staging, self._strategy, capture)
+        (staging / "verdict.json").write_text(json.dumps(verdict, indent=2) + "\n")
+        name = _place(staging, self._directory.local / FOLDER)
+        sizes = {str(task): {"bytes": size} for task, size in capture.sizes.items()}
+        sentence = verdict.get("sentence", "")
+        return capture.document("done", folder=f"{FOLDER}/{name}", traces=sizes, verdict=sentence)
+
+    def _finished(self, judging: Future[dict[str, Any]]) -> None:
+        assert self._now is not None
+        error = judging.exception()
+        reason = {"reason": f"the traces could not be put in place: {error}"}
+        document = judging.result() if error is None else self._now.document("failed", **reason)
+        self._now = self._judging = None
+        self._emit(document)
+
+
+def _verdict(folder: Path, strategy: str, capture: Capture) -> dict[str, Any]:
+    """What the traces say; a trace that cannot be read is no reason to lose the others."""
+    from cluster.verdict import judge_folder
+
+    missing = {str(task): why for task, why in capture.missing.items()}
+    try:
+        document: dict[str, Any] = judge_folder(folder, strategy=strategy, missing=missing).to_document()
+        return document
+    except Exception as error:
+        return {"sentence": f"no verdict: {type(error).__name__}: {error}", "missing": missing}
+
+
+def _place(staging: Path, parent: Path) -> str:
+    """Rename `staging` to a folder of `parent` that is named by the time; returns the name."""
+    parent.mkdir(parents=True, exist_ok=True)
+    at = time.time()
+    while (parent / (name := folder_name(at))).exists():
+        at += 1.0
+    os.rename(staging, parent / name)
+    return name

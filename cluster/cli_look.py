@@ -1,0 +1,178 @@
+"""`tfcluster status`, `logs` and `report`: look at a run while it goes on, and after its cluster is gone."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cluster.cli_options import Address, Json, RunName, Storage, print_json, print_rows, submitted
+from cluster.errors import SpecError
+from cluster.locations import shown
+from cluster.units import parse_duration
+
+if TYPE_CHECKING:
+    from cluster.log_folding import FoldedLine
+    from cluster.log_stream import Wanted
+
+#: Colours of lines, and of the names before them by role.
+LEVEL_COLOURS = {"warning": "yellow", "error": "red"}
+ROLE_COLOURS = {"chief": "cyan", "worker": "green", "ps": "magenta", "evaluator": "yellow"}
+
+
+def status(
+    run: RunName = "latest", address: Address = None, storage: Storage = "./runs", as_json: Json = False
+) -> None:
+    """Say how a run is doing, or how it ended: tasks, speed, checkpoints, failures."""
+    job = submitted(run, address)
+    if job is not None:
+        document = {"id": job.id, "status": job.status(), "message": job.message()}
+        if as_json:
+            print_json(document)
+        else:
+            typer.echo(f"{job.id}: {document['status']} · {document['message']}")
+        return
+    from cluster.run_text import run_document, run_rows, task_lines
+    from cluster.runs import find_run, read_run
+
+    found = read_run(find_run(run, storage))
+    if as_json:
+        print_json(run_document(found))
+        return
+    print_rows(run_rows(found, time.time()))
+    typer.echo("\n" + "\n".join(task_lines(found)))
+    if found.result.get("error"):
+        typer.echo(f"\nerror: {str(found.result['error']).strip()}")
+    todo = "stop" if found.status == "running" else "report"
+    typer.echo(f"\nnext: tfcluster {todo} {shown(found.uri)}")
+
+
+def logs(
+    run: RunName = "latest",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the run ends")] = False,
+    task: Annotated[
+        list[str] | None, typer.Option(help="only this task or role, such as worker-0 or ps; may be repeated")
+    ] = None,
+    grep: Annotated[
+        str | None, typer.Option("--grep", "-e", help="only lines in which this expression is found")
+    ] = None,
+    level: Annotated[
+        Literal["info", "warning", "error"] | None, typer.Option(help="only lines that are at least so bad")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="only lines that arrived so long ago or later, such as 10m")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="only so many lines of each task, the last ones")
+    ] = None,
+    fold: Annotated[
+        bool, typer.Option("--fold", help="equal lines of several tasks at about the same time as one line")
+    ] = False,
+    address: Address = None,
+    storage: Storage = "./runs",
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document a line")] = False,
+) -> None:
+    """Print the tasks' output in the order in which it arrived, each line with its task's name."""
+    wanted = _wanted(task, grep, level, since, tail)
+    job = submitted(run, address)
+    if job is not None:
+        if wanted.tasks or not wanted.every_line or since or tail is not None or fold or as_json:
+            todo = "name its run directory, which its first lines tell, to choose among them"
+            raise SpecError("only all lines of a submitted job can be asked for", job.id, todo)
+        text = job.logs(follow=follow)
+        if not follow:
+            typer.echo(text, nl=False)
+        return
+    from cluster.log_stream import folded, stream
+    from cluster.runs import find_run
+
+    uri = find_run(run, storage)
+    _refuse_unknown(uri, wanted, follow)
+    lines = folded(stream(uri, wanted, follow=follow), fold=fold)
+    printed = _print_lines(lines, as_json=as_json, flush=follow)
+    if not printed and not as_json:
+        typer.echo(f"no such lines in {shown(uri)}", err=True)
+
+
+def _wanted(task: list[str] | None, grep: str | None, level: str | None, since: str | None, tail: int | None) -> Wanted:
+    from cluster.log_stream import Wanted
+
+    try:
+        pattern = None if grep is None else re.compile(grep)
+    except re.error as error:
+        raise SpecError("--grep is no regular expression", grep, str(error)) from None
+    try:
+        begin = None if since is None else time.time() - parse_duration(since)
+    except ValueError as error:
+        raise SpecError("--since is no duration", "", str(error)) from None
+    return Wanted(tuple(task or ()), pattern, level, begin, tail)  # type: ignore[arg-type]
+
+
+def _refuse_unknown(uri: str, wanted: Wanted, follow: bool) -> None:
+    """Say which tasks there are, if none is meant; one that is followed may be still to come."""
+    from cluster.log_files import Logs
+    from cluster.log_folding import names_text
+
+    if follow or not wanted.tasks:
+        return
+    known = [file.task for file in Logs(uri).look()]
+    unknown = [name for name in wanted.tasks if not any(name in (task, task.rpartition("-")[0]) for task in known)]
+    if unknown:
+        raise SpecError("no such task has a log", ", ".join(unknown), f"there are: {names_text(known) or 'none yet'}")
+
+
+def _print_lines(lines: Iterator[FoldedLine], *, as_json: bool, flush: bool) -> int:
+    """Print them as they come; returns how many they were."""
+    from cluster.log_folding import shown_text
+
+    count, colours = 0, _colours()
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a task's odd line must not end the command
+    for line in lines:
+        count += 1
+        text = _json_line(line) if as_json else _coloured(line) if colours else shown_text(line)
+        print(text, flush=flush)  # typer's echo always flushes: a hundred thousand lines would take seconds more
+    return count
+
+
+def _json_line(line: FoldedLine) -> str:
+    from cluster.events import to_json
+
+    first = line.first
+    return to_json({"tasks": line.tasks, "at": first.at, "level": first.level, "text": first.text})
+
+
+def _coloured(line: FoldedLine) -> str:
+    from cluster.log_folding import tag
+    from cluster.log_lines import plain
+
+    name = typer.style(f"[{tag(line.tasks)}]", fg=ROLE_COLOURS.get(line.tasks[0].rpartition("-")[0]))
+    return f"{name} {typer.style(plain(line.first.text), fg=LEVEL_COLOURS.get(line.first.level or ''))}"
+
+
+def _colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def report(
+    run: RunName = "latest",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="where to; default: report.html in the run directory")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
+    storage: Storage = "./runs",
+) -> None:
+    """Write one HTML page about a run, which needs no network: what was asked, what happened, and how fast it was."""
+    from cluster.page import write_page
+    from cluster.runs import find_run
+
+    file = write_page(find_run(run, storage), output)
+    typer.echo(f"wrote {file}")
+    if show:
+        import webbrowser
+
+        if not webbrowser.open(file.resolve().as_uri()):
+            typer.echo("no browser here: copy the file to where there is one", err=True)

@@ -1,0 +1,96 @@
+"""`tfcluster tensorboard` and `tfcluster top`: look at runs while they go on, and afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.cli_options import RunName, Storage
+from cluster.errors import StorageError
+
+RunOrStorage = Annotated[
+    str,
+    typer.Argument(help="a run directory, the start of its name, 'latest', or a folder or URI of many", metavar="RUN"),
+]
+
+
+def tensorboard(
+    run: RunOrStorage = "latest",
+    host: Annotated[
+        str, typer.Option(help="address to listen on; 0.0.0.0 lets everybody in who reaches it")
+    ] = "localhost",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 takes a free one")] = 6006,
+    task: Annotated[str | None, typer.Option(help="whose dumps Debugger V2 shows, such as worker-1")] = None,
+    storage: Storage = "./runs",
+) -> None:
+    """Serve the TensorBoard of one run, or of all runs of a storage."""
+    from cluster.board_views import RunView, open_view
+    from cluster.tensorboard import EXTRA, REFRESH, Server
+
+    with tempfile.TemporaryDirectory(prefix="tfcluster-tensorboard-") as folder, _terminable():
+        view = open_view(run, storage, Path(folder), task)
+        view.refresh()
+        tasks = view.dumped_tasks() if isinstance(view, RunView) else []
+        if task is not None and task not in tasks:
+            raise _no_dumps(task, tasks)
+        with Server(view, host, port, tensorflow=bool(tasks)) as server:
+            address = server.address()
+            typer.echo(f"TensorBoard of {view.title}: {address}")
+            if tasks:
+                _tell_of_dumps(task or tasks[0], tasks)
+            if isinstance(view, RunView) and view.has_traces() and importlib.util.find_spec("xprof") is None:
+                typer.echo(f"its traces are not shown without xprof: {EXTRA}")
+            if os.environ.get("SSH_CONNECTION") and host in ("localhost", "127.0.0.1"):
+                number = address.rstrip("/").rpartition(":")[2]
+                typer.echo(f"from your own machine: ssh -L {number}:localhost:{number} {os.uname().nodename}")
+            typer.echo("Ctrl-C ends it")
+            sys.stdout.flush()
+            with contextlib.suppress(KeyboardInterrupt):
+                while not server.wait(REFRESH):
+                    with contextlib.suppress(StorageError):  # it may answer again
+                        view.refresh()
+                raise SystemExit(1)
+
+
+def _no_dumps(task: str, tasks: list[str]) -> Exception:
+    from cluster.errors import RunNotFoundError
+
+    return RunNotFoundError("no dumps of that task", task, f"dumps are of: {', '.join(tasks) or 'none'}")
+
+
+def _tell_of_dumps(shown: str, tasks: list[str]) -> None:
+    others = f"; of {', '.join(t for t in tasks if t != shown)} with --task" if len(tasks) > 1 else ""
+    typer.echo(f"Debugger V2 shows the dumps of {shown}{others}")
+    if importlib.util.find_spec("tensorflow") is None:
+        typer.echo("dumps are not shown without TensorFlow: pip install 'ray-tfcluster[tensorflow]'")
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def top(run: RunName = "latest", storage: Storage = "./runs") -> None:
+    """Show a running job live: every task's state, step, speed, processors, memory and node; q ends it."""
+    from cluster.runs import find_run
+    from cluster.top import show
+
+    show(find_run(run, storage))

@@ -1,0 +1,62 @@
+"""TensorBoard's scalars, written without TensorFlow: the launcher has none.
+
+An event file is a TFRecord file of `tensorflow.Event` messages, of which four fields are needed here; their numbers
+have not changed since 2015. tensorboardX would bring protobuf, of which each TensorFlow wants another version.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from pipelines.tfrecord_writer import frames
+
+
+def event_file(at: float) -> str:
+    """The name of an event file that begins at `at` (seconds since the Unix epoch), by which TensorBoard knows one."""
+    return f"events.out.tfevents.{int(at):010d}.{socket.gethostname()}.{os.getpid()}.tfcluster"
+
+
+def header(at: float) -> bytes:
+    """What every event file begins with."""
+    return _framed(_double(1, at) + _bytes(3, b"brain.Event:2"))
+
+
+def scalars(at: float, step: int, values: Mapping[str, float]) -> bytes:
+    """One point of each of some scalars, by tag.
+
+    Args:
+        at: seconds since the Unix epoch.
+        step: on TensorBoard's horizontal axis; not negative.
+        values: by tag.
+    """
+    found = b"".join(_bytes(1, _bytes(1, tag.encode()) + _float(2, value)) for tag, value in values.items())
+    return _framed(_double(1, at) + _varint(2 << 3) + _varint(step) + _bytes(5, found))
+
+
+def _framed(record: bytes) -> bytes:
+    return bytes(frames(pa.array([record], pa.large_binary())).to_pybytes())
+
+
+def _double(field: int, value: float) -> bytes:
+    return _varint(field << 3 | 1) + struct.pack("<d", value)
+
+
+def _float(field: int, value: float) -> bytes:
+    return _varint(field << 3 | 5) + struct.pack("<f", value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])

@@ -1,0 +1,73 @@
+"""The task's side of a capture: trace this process when the launcher says so, and tell where the file is.
+
+The launcher sends `trace` {id, at, seconds} and `trace_end` {id}; the task answers with `profile` messages: `tracing`
+when it records, `traced` with the file's path and size, or `failed` with a reason. See `cluster.captures`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from cluster.channel import Channel
+
+#: Longest capture, in seconds, also when nobody ends it: a busy task makes some megabytes of events a second.
+LONGEST = 120.0
+#: Longest time in which a task that is done waits for its capture to be saved.
+_SAVING = 60.0
+
+
+class Tracer:
+    """Carries out the captures of one task, one at a time, each in a thread of its own."""
+
+    def __init__(self, channel: Channel, scratch: Path) -> None:
+        self._channel, self._scratch = channel, scratch
+        self._ended = threading.Event()
+        self._id = ""
+        self._thread: threading.Thread | None = None
+        channel.on("trace", self._begin)
+        channel.on("trace_end", self._end)
+
+    def finish(self) -> None:
+        """End the capture that goes on, if any, and wait until it is saved and told of."""
+        if self._thread is not None:
+            self._ended.set()
+            self._thread.join(_SAVING)
+
+    def _begin(self, command: dict[str, Any]) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            self._tell(command["id"], "failed", reason="another capture goes on in this task")
+            return
+        self._ended.clear()
+        self._id = command["id"]
+        self._thread = threading.Thread(target=self._capture, args=(command,), name="tfcluster-trace", daemon=True)
+        self._thread.start()
+
+    def _end(self, command: dict[str, Any]) -> None:
+        if command["id"] == self._id:
+            self._ended.set()
+
+    def _capture(self, command: dict[str, Any]) -> None:
+        try:
+            path = self._trace(command)
+        except Exception as error:  # whatever it is, the training goes on
+            self._tell(command["id"], "failed", reason=str(error) or type(error).__name__)
+        else:
+            self._tell(command["id"], "traced", path=str(path), bytes=path.stat().st_size)
+
+    def _trace(self, command: dict[str, Any]) -> Path:
+        from cluster import profiler
+
+        folder = Path(tempfile.mkdtemp(prefix="trace-", dir=self._scratch))
+        self._ended.wait(profiler.wall_clock(command.get("at") or 0.0))
+        profiler.begin(folder)
+        began = time.monotonic()
+        self._tell(command["id"], "tracing", at=time.time())
+        self._ended.wait(min(command.get("seconds") or LONGEST, LONGEST) - (time.monotonic() - began))
+        return profiler.end(folder)
+
+    def _tell(self, capture: str, status: str, **data: Any) -> None:
+        self._channel.send("profile", id=capture, status=status, **data)

@@ -1,0 +1,114 @@
+"""What a task takes of its machine: processors and memory of its processes, and its GPUs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: A sample of one task, by name: `cpus` (processors in use on average), `memory` (resident bytes of all its processes),
+#: `seconds` (that it is of); where the task has GPUs that can be asked, `gpu` (their mean utilisation, from 0 to 1) and
+#: `gpu_memory` (bytes in use on them).
+Sample = dict[str, float]
+
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The processes of a session at one moment.
+
+    Attributes:
+        at: seconds of a monotonic clock.
+        cpu_seconds: that they, and those of their children that have ended, have used so far.
+        memory: resident bytes; a page that several of them share counts once for each.
+    """
+
+    at: float
+    cpu_seconds: float
+    memory: int
+
+
+def read_session(leader: int, proc: Path = Path("/proc")) -> Reading | None:
+    """The processes of the session that `leader` leads, as a task does; None when none is left (see proc(5), stat)."""
+    ticks = pages = found = 0
+    wanted = str(leader)
+    for name in os.listdir(proc):
+        if not name.isdigit():
+            continue
+        try:
+            with open(proc / name / "stat", encoding="ascii", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()  # the name before it may hold anything
+        except OSError:  # ended meanwhile
+            continue
+        if len(fields) > 21 and fields[3] == wanted and fields[0] != "Z":
+            found += 1
+            ticks += sum(map(int, fields[11:15]))
+            pages += int(fields[21])
+    return Reading(time.monotonic(), ticks * _TICK, pages * _PAGE) if found else None
+
+
+class Sampler:
+    """Samples one task, each time for the seconds since the last time.
+
+    Args:
+        leader: process id of the task, which leads a session.
+        gpus: the task's, as Ray names them: an index or a UUID each.
+    """
+
+    def __init__(self, leader: int, gpus: Sequence[str] = ()) -> None:
+        self._leader = leader
+        self._gpus = Gpus(gpus)
+        self._last = read_session(leader)
+
+    def sample(self) -> Sample | None:
+        """What the task has taken since the last call; None when it has ended."""
+        before, now = self._last, read_session(self._leader)
+        self._last = now
+        if before is None or now is None or now.at <= before.at:
+            return None
+        seconds = now.at - before.at
+        cpus = max(0.0, now.cpu_seconds - before.cpu_seconds) / seconds
+        found: Sample = {"cpus": round(cpus, 3), "memory": now.memory, "seconds": round(seconds, 3)}
+        return {**found, **self._gpus.read()}
+
+
+class Gpus:
+    """NVIDIA GPUs, asked through NVML; silent without GPUs, driver or `nvidia-ml-py`, or where a GPU does not say.
+
+    Args:
+        ids: an index or a UUID each.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._nvml: Any = None
+        self._handles: list[Any] = []
+        if not ids:
+            return
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            self._handles = [_handle(pynvml, name) for name in ids]
+            self._nvml = pynvml
+        except Exception:  # no such module, no driver, no such GPU: there is nothing to tell
+            self._handles = []
+
+    def read(self) -> Sample:
+        """`gpu` and `gpu_memory` of all of them together, or nothing."""
+        if not self._handles:
+            return {}
+        try:
+            used = [self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100 for handle in self._handles]
+            memory = sum(int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in self._handles)
+        except self._nvml.NVMLError:  # such as a part of a GPU (MIG), which has no utilisation of its own
+            return {}
+        return {"gpu": round(sum(used) / len(used), 3), "gpu_memory": memory}
+
+
+def _handle(nvml: Any, name: str) -> Any:
+    return nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else nvml.nvmlDeviceGetHandleByUUID(name)

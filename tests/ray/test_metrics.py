@@ -1,0 +1,159 @@
+"""What a run tells in numbers, on two real workers: events, Prometheus metrics, TensorBoard, the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.prometheus import METRICS
+from tests.ray.conftest import Job, wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+
+
+@pytest.fixture
+def pipes(tmp_path: Path, start: Callable[..., Job]) -> Iterator[list[int]]:
+    """What each worker waits for at its end, also when the test fails."""
+    found = []
+    for index in range(2):
+        os.mkfifo(tmp_path / f"go-{index}")
+        found.append(os.open(tmp_path / f"go-{index}", os.O_RDWR))
+    yield found
+    let_go(found)
+    for pipe in found:
+        os.close(pipe)
+
+
+def let_go(pipes: list[int]) -> None:
+    for pipe in pipes:
+        os.write(pipe, b"go\n")
+
+
+@pytest.fixture
+def observed(start: Callable[..., Job], pipes: list[int], tmp_path: Path) -> Job:
+    """A job of two workers, which train and then wait for `let_go`."""
+    ids = np.arange(1024)
+    for name in ("train", "valid"):
+        table = pa.table({"x": ids.astype(np.float32) / 1024, "y": ids.astype(np.float32)})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    settings = {"batch": 64, "label": "y"}
+    return start(
+        entrypoint="observe.py:fit",
+        args={"folder": str(tmp_path)},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        data={
+            "train": {"files": str(tmp_path / "train.parquet"), **settings},
+            "valid": {"files": str(tmp_path / "valid.parquet"), **settings, "batch": 128},
+        },
+    )
+
+
+def scraped(run: str) -> dict[Series, float]:
+    """The samples that Ray's metrics agent exports of a run, by name and labels."""
+    import ray
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found = {}
+    for node in ray.nodes():
+        url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            text = answer.read().decode()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.labels.get("run") == run:
+                    found[sample.name, frozenset(sample.labels.items())] = sample.value
+    return found
+
+
+def values(samples: dict[Series, float], name: str, *labels: str) -> dict[Any, float]:
+    """A metric's values by some of its labels, or by all."""
+    return {
+        tuple(dict(series)[label] for label in labels or sorted(dict(series))): value
+        for (metric, series), value in samples.items()
+        if metric == f"ray_{name}"
+    }
+
+
+def test_a_run_is_seen_in_prometheus_tensorboard_and_its_result(observed: Job, pipes: list[int]) -> None:
+    last = observed.wait_for("step", lambda event: event.data["step"] == 64 and str(event.task) == "worker-0")
+    assert last.data["batch"] == 64  # of all workers together, and not that of the other dataset
+    assert 0.0 <= last.data["input_busy"] <= 1.0
+    run = Path(observed.events[0].data["run_dir"]).name
+    expected = {f"ray_{name}" for name in METRICS if "gpu" not in name}
+
+    def told() -> bool:
+        samples = scraped(run)
+        steps = [*values(samples, "tfcluster_task_step").values(), *values(samples, "tfcluster_step").values()]
+        return steps == [64, 64, 64] and {name for name, _ in samples} >= expected
+
+    wait_until(told, "metrics are missing", seconds=60)
+    check_metrics(scraped(run))
+    let_go(pipes)
+    check_result(observed)
+    check_usage(observed)
+
+
+def check_metrics(samples: dict[Series, float]) -> None:
+    """Each metric has its value and its labels, and nobody has more series than he has tasks."""
+    assert values(samples, "tfcluster_step", "run").popitem()[1] == 64
+    assert values(samples, "tfcluster_attempt", "run").popitem()[1] == 1
+    assert values(samples, "tfcluster_restarts", "run").popitem()[1] == 0
+    assert values(samples, "tfcluster_failures", "run").popitem()[1] == 0
+    assert values(samples, "tfcluster_checkpoint_step", "run").popitem()[1] == 64
+    assert set(values(samples, "tfcluster_metric", "metric")) == {("loss",), ("val_loss",), ("gr\\xf6\\xdfe",)}
+    assert values(samples, "tfcluster_task_step", "role", "task") == {
+        ("worker", "worker-0"): 64,
+        ("worker", "worker-1"): 64,
+    }
+    assert values(samples, "tfcluster_tasks", "state")["running",] == 2
+    for name in ("tfcluster_task_cpus", "tfcluster_task_memory_bytes", "tfcluster_task_input_busy"):
+        assert set(values(samples, name, "task")) == {("worker-0",), ("worker-1",)}
+    for name, labels in samples:
+        assert set(METRICS[name.removeprefix("ray_")].labels) <= {label for label, _ in labels}
+    by_name = [name for name, _ in samples]
+    assert max(map(by_name.count, by_name)) <= 3  # two tasks; or three states, of which one is past
+
+
+def check_usage(job: Job) -> None:
+    """Every task was sampled."""
+    samples = [(name, sample) for e in job.events if e.kind == "usage" for name, sample in e.data["tasks"].items()]
+    assert {name for name, _ in samples} == {"worker-0", "worker-1"}
+    for _, sample in samples:
+        assert 0.0 <= sample["cpus"] < 64
+        assert 50 << 20 < sample["memory"] < 8 << 30
+    assert max(sample["memory"] for _, sample in samples) > 200 << 20  # TensorFlow is in it
+
+
+def check_result(job: Job) -> None:
+    """The result's numbers, the curves, and TensorBoard's files."""
+    result = job.join()
+    assert result.steps == 64
+    assert result.steps_per_second is not None
+    assert result.steps_per_second > 0
+    assert result.examples_per_second == pytest.approx(64 * result.steps_per_second, rel=1e-3)
+    assert result.input_busy is not None
+    assert result.restarts == 0
+    assert result.usage["worker"]["memory"] > 100 << 20
+    folder = Path(result.run_dir)
+    written = json.loads((folder / "result.json").read_text())
+    assert written["curve"] == "curve.svg"
+    assert written["usage"] == result.usage
+    drawn = "".join(ElementTree.parse(folder / "curve.svg").getroot().itertext())
+    for name in ("loss", "val_loss", "steps_per_second"):
+        assert name in drawn
+    for task in ("worker-0", "worker-1"):
+        (file,) = (folder / "tensorboard" / "system" / task).glob("events.out.tfevents.*")
+        assert b"system/memory_gib" in file.read_bytes()

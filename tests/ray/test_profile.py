@@ -1,0 +1,167 @@
+"""Captures of real jobs: every task's trace comes together, by steps, by a block and on demand; and what breaks one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cluster import requests
+from cluster.errors import CaptureError
+from cluster.profiling import profile
+from cluster.xplane import read_planes
+from tests.ray.conftest import kill, wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def done(event):
+    return event.data["status"] != "tracing"
+
+
+def traced(run_dir, event):
+    """The files of a capture."""
+    assert event.data["status"] == "done", event.data
+    return sorted(path.name for path in Path(run_dir, event.data["folder"]).glob("*.xplane.pb"))
+
+
+def leave(tmp_path, job):
+    """Have the job end some steps from now."""
+    step = max(int(e.data["step"]) for e in job.events if e.kind == "step")
+    (tmp_path / "last").write_text(str(step + 400))
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """Ends a job that a failed test would leave running."""
+    yield
+    (tmp_path / "last").write_text("1")
+
+
+@pytest.mark.parametrize("keras", [3, 2])
+def test_two_workers_are_traced_by_steps_and_on_demand(start, tmp_path, ended, keras):
+    job = start(
+        entrypoint="profiled.py:fit",
+        args={"folder": str(tmp_path)},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        keras=keras,
+        profile={"steps": [5, 12]},
+    )
+    by_steps = job.wait_for("profile", done)
+    run_dir = next(Path(tmp_path, "runs").iterdir())
+    names = ["worker-0.xplane.pb", "worker-1.xplane.pb"]
+    assert traced(run_dir, by_steps) == names
+    first = 5 if keras == 3 else 4  # tf_keras counts the steps of an epoch from 0
+    for name in names:
+        assert {*range(first, first + 8)} <= steps_in(Path(run_dir, by_steps.data["folder"], name))
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(profile, str(run_dir), 1.5)
+        job.wait_for("profile", lambda event: event.data["status"] == "tracing")
+        with pytest.raises(CaptureError, match="goes on; try again when it is done"):
+            profile(str(run_dir), 1.0)
+        found = first.result()
+    assert sorted(found["traces"]) == ["worker-0", "worker-1"]
+    assert found["sentence"]
+    with pytest.raises(CaptureError, match="did you mean worker"):
+        profile(str(run_dir), 1.0, ["wroker-1"])
+    only = profile(str(run_dir), 0.5, ["worker-1"])
+    assert sorted(only["traces"]) == ["worker-1"]
+
+    leave(tmp_path, job)
+    assert job.join().value["steps"] > 12
+    with pytest.raises(CaptureError, match="the run has ended"):
+        profile(str(run_dir), 1.0)
+    assert not list(Path(run_dir).glob(".capture-*"))
+
+
+def steps_in(path):
+    """Numbers of the training steps that are marked in a trace."""
+    found = set()
+    for plane in read_planes(path):
+        for line in plane.lines:
+            marks = [plane.stats_of(event) for event in line.events if plane.names[event.metadata_id][0] == "train"]
+            found |= {int(mark["step_num"]) for mark in marks if "step_num" in mark}
+    return found
+
+
+def test_every_role_of_parameter_servers_is_traced_and_a_lost_task_costs_only_its_own(start, tmp_path, ended):
+    job = start(
+        entrypoint="profiled.py:loop",
+        args={"folder": str(tmp_path)},
+        strategy="parameter_server",
+        roles={"worker": 2, "ps": 1},
+    )
+    block = job.wait_for("profile", done)
+    run_dir = next(Path(tmp_path, "runs").iterdir())
+    everyone = ["chief-0", "ps-0", "worker-0", "worker-1"]
+    assert traced(run_dir, block) == [f"{name}.xplane.pb" for name in everyone]
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(profile, str(run_dir), 3.0)
+        job.wait_for("profile", lambda event: event.data["status"] == "tracing")
+        kill(job.pid("worker-1"))
+        found = asked.result()
+    assert sorted(found["traces"]) == ["chief-0", "ps-0", "worker-0"]
+    assert "SIGKILL" in found["missing"]["worker-1"]
+
+    job.wait_for("task_ready", lambda event: str(event.task) == "worker-1")
+    leave(tmp_path, job)
+    job.join()
+
+
+def test_a_lost_task_of_two_workers_ends_the_capture_and_the_job_goes_on(start, tmp_path, ended):
+    job = start(
+        entrypoint="profiled.py:fit",
+        args={"folder": str(tmp_path)},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        failure={"max_restarts": 1, "backoff": "10ms"},
+    )
+    job.wait_for("step")
+    run_dir = next(Path(tmp_path, "runs").iterdir())
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(profile, str(run_dir), 20.0)
+        job.wait_for("profile")
+        kill(job.pid("worker-1"))
+        missing = what_is_missing(asked)
+    assert "SIGKILL" in missing["worker-1"]
+    job.wait_for("step", lambda event: event.attempt == 2)
+    leave(tmp_path, job)
+    assert job.join().attempts == 2
+
+
+def what_is_missing(asked):
+    """Of a capture whose other task may have been saved, or may have failed first for its lost peer."""
+    try:
+        return asked.result()["missing"]
+    except CaptureError as error:
+        lines = [line.removeprefix("  - ").partition(": ") for line in str(error).splitlines()]
+        return {task: why for task, _, why in lines}
+
+
+def test_the_end_of_a_run_does_not_lose_its_capture(start, tmp_path, ended):
+    job = start(entrypoint="profiled.py:fit", args={"folder": str(tmp_path)}, profile={"steps": [30, 100_000]})
+    job.wait_for("profile", lambda event: event.data["status"] == "tracing")
+    leave(tmp_path, job)
+    result = job.join()
+    last = [e for e in job.events if e.kind == "profile"][-1]
+    assert traced(result.run_dir, last) == ["worker-0.xplane.pb"]
+
+
+def test_a_script_is_traced_and_a_request_that_is_none_is_passed_over(start, tmp_path, ended):
+    job = start(script=["idle.py", str(tmp_path)])
+    job.wait_for("task_ready")
+    run_dir = next(Path(tmp_path, "runs").iterdir())
+    (run_dir / "requests").mkdir(exist_ok=True)
+    (run_dir / "requests" / "nonsense.json").write_text("{")
+    (run_dir / "requests" / "list.json").write_text("[1]")
+    requests.ask(str(run_dir), kind="profile", seconds="long")
+    wait_until(lambda: not list((run_dir / "requests").iterdir()), "requests are left")
+    found = profile(str(run_dir), 0.5)
+    assert list(found["traces"]) == ["worker-0"]
+    assert found["sentence"]
+    (tmp_path / "last").touch()
+    job.join()

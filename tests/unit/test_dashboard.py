@@ -1,0 +1,62 @@
+"""The Grafana dashboard asks for metrics that there are, in PromQL that parses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+
+from cluster.prometheus import METRICS, run_label
+
+DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "ray-tfcluster.json"
+DOCUMENT = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+QUERIES = [target["expr"] for panel in DOCUMENT["panels"] for target in panel["targets"]]
+
+
+def selectors(node: Any) -> list[Any]:
+    """The vector selectors in a parsed query."""
+    if isinstance(node, promql_parser.VectorSelector):
+        return [node]
+    if isinstance(node, promql_parser.MatrixSelector):
+        return [node.vector_selector]
+    children = [getattr(node, name, None) for name in ("expr", "lhs", "rhs", "args")]
+    flat = [c for child in children if child is not None for c in (child if isinstance(child, list) else [child])]
+    return [found for child in flat for found in selectors(child)]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_asks_for_metrics_and_labels_that_there_are(query: str) -> None:
+    found = selectors(promql_parser.parse(query.replace("$run", "flights")))
+    assert len(found) == query.count("ray_tfcluster_") > 0
+    for selector in found:
+        assert selector.name.startswith("ray_")
+        labels = METRICS[selector.name.removeprefix("ray_")].labels
+        assert {matcher.name for matcher in selector.matchers.matchers} <= set(labels)
+    for grouping in re.findall(r"by \(([^)]*)\)", query):
+        known = {label for metric in METRICS.values() for label in metric.labels}
+        assert set(re.split(r"\s*,\s*", grouping)) <= known
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    asked = set(re.findall(r"ray_(tfcluster_\w+)", " ".join(QUERIES)))
+    assert asked == set(METRICS)
+
+
+def test_the_panels_lie_beside_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DOCUMENT["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in DOCUMENT["panels"]}) == len(DOCUMENT["panels"])
+
+
+@pytest.mark.parametrize("run_dir", ["/runs/flights-1", "s3://key:hush@bucket/runs/flights-1/", "flights-1"])
+def test_a_run_is_labelled_by_its_name(run_dir: str) -> None:
+    assert run_label(run_dir) == "flights-1"

@@ -1,0 +1,137 @@
+"""How a run is doing, in words; and `tfcluster status` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import main
+from cluster.run_text import ago, aligned, capture_text, count, run_document, run_rows, task_lines
+from cluster.runs import Run, read_run
+from tests.made_runs import BEGAN, Made, failed, lost, running, succeeded, thousand
+
+
+def rows_of(run: Run, now: float = BEGAN + 300) -> dict[str, str]:
+    return dict(run_rows(run, now))
+
+
+def test_a_run_that_went_well(tmp_path: Path) -> None:
+    rows = rows_of(read_run(succeeded(tmp_path).uri))
+    assert rows["status"] == "succeeded in 3m36s, 1m24s ago"
+    assert rows["step"] == "4000 of 4000"
+    assert rows["speed"] == "20 steps/s · 20.5k examples/s · reading 40% of the time"
+    assert rows["checkpoint"].startswith("step 4000, ")
+    assert rows["traces"].startswith("done (2 tasks, tensorboard/plugins/profile/2026_09_21_14_01_40): worker-1 holds")
+    assert "restarts" not in rows
+    assert "last failure" not in rows
+
+
+def test_a_run_that_goes_on(tmp_path: Path) -> None:
+    made = running(tmp_path)
+    run = read_run(made.uri)
+    rows = rows_of(run, made.began + 42.0)
+    assert rows["status"].startswith("running for 4")
+    assert rows["step"].startswith("600 of 4000 · epoch 1/5 · ")
+    assert rows["step"].endswith(" left")
+    assert rows["checkpoint"] == "none"
+    assert rows["restarts"] == "1 of a task in its place"
+    assert rows["last failure"] == "worker-0 lost: its process was ended by SIGKILL, 12.0s ago"
+    table = task_lines(run)
+    assert table[0].split() == ["task", "state", "node", "step", "restarts"]
+    assert table[1].split() == ["chief-0", "running", "10.0.0.1", "600"]
+    assert table[2].split() == ["worker-0", "running", "10.0.0.2", "1"]
+
+
+def test_a_run_that_failed_and_one_that_nobody_ended(tmp_path: Path) -> None:
+    rows = rows_of(read_run(failed(tmp_path).uri))
+    assert rows["status"].startswith("failed in 2m02s")
+    assert rows["restarts"] == "1 of the whole job"
+    rows = rows_of(read_run(lost(tmp_path).uri))
+    assert rows["status"].startswith("lost: its launcher is gone without a result; its last word came 4m0")
+
+
+def test_a_run_that_has_hardly_begun(tmp_path: Path) -> None:
+    run = read_run(Made(tmp_path, "job-1", alive=True).uri)
+    assert rows_of(run)["step"] == "0"
+    assert task_lines(run) == ["no task has been placed yet"]
+
+
+def test_of_many_tasks_those_that_are_alike_share_a_line(tmp_path: Path) -> None:
+    table = task_lines(read_run(thousand(tmp_path).uri))
+    assert len(table) == 4
+    assert table[1].startswith("worker-7,10,13,16,19,22,… ×131  failed")
+    assert table[2].startswith("worker-500 ")
+    assert "lost" in table[2]
+    assert "×868" in table[3]
+    assert "stopped" in table[3]
+    assert "4 nodes" in table[3]
+
+
+def test_all_of_it_for_a_program(tmp_path: Path) -> None:
+    document = run_document(read_run(failed(tmp_path).uri))
+    assert document["status"] == "failed"
+    assert document["restarts"] == 1
+    assert document["tasks"] == {"worker-0": "failed", "worker-1": "failed", "worker-2": "running"}
+    assert document["places"]["worker-2"]["state"] == "stopped"
+    assert document["places"]["worker-0"]["node"] == "10.0.0.1"
+    assert document["rates"]["steps_per_second"] == 20.0
+    assert [failure["kind"] for failure in document["failures"]] == ["lost", "failed", "failed"]
+    assert document["failures"][0]["task"] == "worker-1"
+    json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0ms ago"), (42.0, "42.0s ago"), (3700.0, "1h01m ago"), (86400 * 5, "5 days ago")]
+)
+def test_how_long_ago(seconds: float, text: str) -> None:
+    assert ago(1000.0, 1000.0 + seconds) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.5, "0.5"), (950, "950"), (35_800, "35.8k"), (1_200_000, "1.2M")])
+def test_large_numbers(value: float, text: str) -> None:
+    assert count(value) == text
+
+
+def test_a_capture_that_goes_on_and_one_that_was_refused() -> None:
+    assert capture_text({"status": "tracing"}) == "tracing"
+    assert capture_text({"status": "refused", "reason": "another one goes on"}) == "refused: another one goes on"
+
+
+def test_columns_stand_below_each_other() -> None:
+    assert aligned([["a", "bb"], ["ccc", "d"]]) == ["a    bb", "ccc  d"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command(as_json: bool, tmp_path: Path, monkeypatch, capsys):
+    made = failed(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tfcluster", "status", made.uri, *(["--json"] if as_json else [])])
+    with pytest.raises(SystemExit):
+        main()
+    out = capsys.readouterr().out
+    if as_json:
+        assert json.loads(out)["status"] == "failed"
+        return
+    assert "\nstatus" in out
+    assert "\nworker-1  failed   10.0.0.2  2000\n" in out
+    assert "error: worker-0, worker-1 failed: ValueError: bad phase" in out
+    assert out.endswith(f"next: tfcluster report {made.uri}\n")
+
+
+def test_a_long_stream_of_events_is_read_line_by_line(tmp_path: Path) -> None:
+    """A thousand tasks write gigabytes of them."""
+    made = lost(tmp_path)
+    line = made.directory.local.joinpath("events.jsonl").read_text().splitlines()[-2]
+    with open(made.directory.local / "events.jsonl", "a") as file:
+        file.write((line + "\n") * 20_000)
+    size = made.directory.size("events.jsonl")
+    tracemalloc.start()
+    run = read_run(made.uri)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert run.status == "lost"
+    assert size > 2_500_000
+    assert peak < 1_500_000

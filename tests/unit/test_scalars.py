@@ -1,0 +1,114 @@
+"""TensorBoard's scalars without TensorFlow, as TensorBoard's own code reads them; and how the launcher writes them."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.curves import MAX_POINTS
+from cluster.errors import StorageError
+from cluster.events import Event
+from cluster.instruments import MAX_SHOWN, Instruments
+from cluster.samples import FIRST
+from cluster.scalars import event_file, header, scalars
+from cluster.storage import RunDirectory
+from cluster.tasks import Task
+
+LEADER = Task("worker", 0)
+
+
+def events_in(path: Path) -> list[Any]:
+    """The events of a file, by TensorBoard's own reader of TFRecord files, which looks at checksums."""
+    from tensorboard.compat.proto.event_pb2 import Event as TensorBoardEvent
+    from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
+
+    reader, found = PyRecordReader_New(str(path)), []
+    with contextlib.suppress(OutOfRangeError):
+        while True:
+            reader.GetNext()
+            found.append(TensorBoardEvent.FromString(reader.record()))
+    return found
+
+
+def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / event_file(1e9)
+    assert "tfevents" in path.name
+    path.write_bytes(header(1e9) + scalars(1e9 + 0.5, 0, {"a": 1.5}) + scalars(1e9 + 1, 300, {"a": -2.0, "ü/b": 3e9}))
+    first, *rest = events_in(path)
+    assert first.file_version == "brain.Event:2"
+    assert first.wall_time == 1e9
+    seen = [(e.wall_time, e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in rest]
+    large = struct.unpack("<f", struct.pack("<f", 3e9))[0]
+    assert seen == [(1e9 + 0.5, 0, {"a": 1.5}), (1e9 + 1, 300, {"a": -2.0, "ü/b": large})]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    found = RunDirectory(f"{tmp_path}/runs/flights-1")
+    found.create()
+    return found
+
+
+def test_use_becomes_events_and_a_run_of_tensorboard_for_each_task(directory: RunDirectory) -> None:
+    instruments = Instruments(LEADER, (LEADER, Task("ps", 0)), directory)
+    sample = {"cpus": 1.5, "memory": 3 << 30, "seconds": 5.0}
+    instruments.sample(Event("usage", 1, LEADER, sample))
+    assert instruments.due(1) == []  # others may be about to tell
+    (event,) = instruments.rest(1)
+    assert event.data == {"tasks": {"worker-0": {"cpus": 1.5, "memory": 3 << 30}}}
+    assert instruments.rest(1) == []
+    for _ in range(2):
+        instruments.take(event)
+    (folder,) = (directory.local / "tensorboard" / "system").iterdir()
+    assert folder.name == "worker-0"
+    (file,) = folder.iterdir()
+    _, *points = events_in(file)
+    tags = [{value.tag: value.simple_value for value in point.summary.value} for point in points]
+    assert tags == [{"system/cpus": 1.5, "system/memory_gib": 3.0}] * 2
+    assert FIRST > 0
+
+
+def test_tensorboard_is_not_given_a_run_for_each_of_a_thousand_tasks(directory: RunDirectory) -> None:
+    tasks = (*(Task("worker", index) for index in range(1000)), Task("ps", 0), Task("chief", 0))
+    instruments = Instruments(LEADER, tasks, directory)
+    sample = {"cpus": 1.0, "memory": 1}
+    instruments.take(Event("usage", 1, data={"tasks": {str(task): sample for task in tasks}}))
+    shown = {path.name for path in (directory.local / "tensorboard" / "system").iterdir()}
+    assert len(shown) == MAX_SHOWN
+    assert {"worker-0", "ps-0", "chief-0"} <= shown
+
+
+def test_the_result_tells_of_the_curves(directory: RunDirectory) -> None:
+    instruments = Instruments(LEADER, (LEADER,), directory)
+    for number in range(3 * MAX_POINTS):
+        data = {"step": number, "metrics": {"loss": 1 / (number + 1)}, "batch": 32}
+        instruments.take(Event("step", 1, LEADER, data, at=number / 100))
+    result = instruments.result()
+    assert result["steps_per_second"] == 100.0
+    assert result["examples_per_second"] == 3200.0
+    assert result["curve"] == "curve.svg"
+    assert "loss" in (directory.local / "curve.svg").read_text()
+
+
+def test_a_run_without_steps_has_no_curve(directory: RunDirectory) -> None:
+    result = Instruments(LEADER, (LEADER,), directory).result()
+    assert result["curve"] is None
+    assert result["steps_per_second"] is None
+    assert not (directory.local / "curve.svg").exists()
+
+
+def test_a_full_disk_costs_the_picture_only(small_disk: Path) -> None:
+    directory = RunDirectory(f"{small_disk}/flights-1")
+    directory.create()
+    instruments = Instruments(LEADER, (LEADER,), directory)
+    for number in range(900):
+        instruments.take(Event("step", 1, LEADER, {"step": number, "metrics": {"loss": 1.0}}, at=float(number)))
+    (small_disk / "ballast").write_bytes(bytes(1_000_000))
+    with pytest.raises(StorageError):
+        directory.append("logs/x", "x" * 1_000_000)
+    assert instruments.result()["curve"] is None

@@ -1,0 +1,88 @@
+"""What is masked, and what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.secrets import Mask, is_secret
+from cluster.spec import JobSpec, mask_of
+from cluster.spec_parts import RoleSpec
+
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n  9w0BAQEFAASCBKcwggSj\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", True),
+        ("DB_PASSWORD", True),
+        ("db_passwd", True),
+        ("HF_TOKEN", True),
+        ("API_KEY", True),
+        ("AZURE_STORAGE_CONNECTION_STRING", True),
+        ("TOKENIZERS_PARALLELISM", False),
+        ("KEYBOARD", False),
+        ("PATH", False),
+    ],
+)
+def test_the_name_of_a_variable_says_whether_it_is_secret(name: str, secret: bool) -> None:
+    assert is_secret(name) == secret
+
+
+def test_secrets_become_stars_wherever_they_stand() -> None:
+    mask = Mask.over(["hush-hush"])
+    assert (
+        mask.text("curl -H 'Bearer hush-hush' hush-hush.example\nhush-hush") == "curl -H 'Bearer ***' ***.example\n***"
+    )
+    assert mask.text("nothing here") == "nothing here"
+
+
+def test_no_part_of_a_longer_secret_stays() -> None:
+    assert Mask.over(["secret", "secret-and-more"]).text("x=secret-and-more y=secret") == "x=*** y=***"
+
+
+@pytest.mark.parametrize("value", ["", "1", "true", "none", "12345"])
+def test_what_is_too_short_to_guard_anything_stays(value: str) -> None:
+    assert Mask.over([value]).values == ()
+
+
+def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
+    mask = Mask.over([KEY])
+    printed = mask.text(f"env: {KEY!r}\n{KEY}")
+    assert "MIIEvQIBADANBgkqhkiG" not in printed
+    assert "9w0BAQEFAASCBKcwggSj" not in printed
+
+
+def test_a_secret_is_masked_as_addresses_write_it() -> None:
+    mask = Mask.over(["p@ss/word+1"])
+    assert mask.text("s3://key:p%40ss%2Fword%2B1@bucket and p@ss/word+1") == "s3://key:***@bucket and ***"
+    assert Mask.over(["p%40ss%2Fword"]).text("p@ss/word") == "***"
+
+
+def test_values_in_json_documents_are_masked_and_the_rest_stays_as_it_is() -> None:
+    mask = Mask.over(["hush-hush"])
+    document = {"a": ["hush-hush!", 1.5, None], "hush-hush": {"b": "x hush-hush"}, "c": ("hush-hush", True)}
+    assert mask.data(document) == {"a": ["***!", 1.5, None], "hush-hush": {"b": "x ***"}, "c": ["***", True]}
+    assert Mask().data(document) is document
+
+
+def test_the_secrets_of_a_job() -> None:
+    spec = JobSpec(
+        entrypoint="train.py:train",
+        storage="s3://key:storage-secret@bucket/runs",
+        roles={"worker": RoleSpec(env={"DB_PASSWORD": "role-secret", "COLOUR": "light-blue"})},
+        runtime_env={"env_vars": {"HF_TOKEN": "runtime-secret"}},
+    )
+    mask = mask_of(spec, {"API_KEY": "launcher-secret", "HOME": "/home/ada"})
+    seen = "storage-secret role-secret light-blue runtime-secret launcher-secret /home/ada"
+    assert mask.text(seen) == "*** *** light-blue *** *** /home/ada"
+
+
+def test_masking_twice_changes_nothing_more() -> None:
+    mask = Mask.over(["hush-hush", "******secret"])
+    assert mask.text(mask.text("hush-hush")) == "***"
+
+
+def test_lines_without_secrets_are_not_copied() -> None:
+    text = "step 12 loss 0.25\n" * 1000
+    assert Mask.over([f"{number:02d}-not-in-any-log" for number in range(12)]).text(text) is text
