@@ -200,14 +200,14 @@ def _about_our_reader() -> Iterator[str]:
 
 
 def _about_compute(task: Shares) -> Iterator[str]:
-    yield "that is how it should be; faster only with less, or faster, computation:"
+    yield "computation is what a step is for: only less of it, or faster hardware, makes it shorter"
     if task.gpus:
         yield "precision: mixed_bfloat16, or mixed_float16, in the spec, for GPUs with tensor cores"
         yield "a larger batch, as long as it fits: small operations do not fill a GPU"
     else:
         yield "more cores: with a larger roles.worker.cpus Ray puts fewer tasks on a node; or a GPU (roles.worker.gpus)"
     yield "jit_compile=True, in model.compile or tf.function, joins small operations"
-    yield "more workers with the same batch for each"
+    yield "more workers, and a data.X.batch that grows with them: more rows a step in the same time"
 
 
 def _about_communication(found: Bottleneck) -> Iterator[str]:

@@ -7,11 +7,10 @@ import pickle
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from cluster import lifecycle, workers
-from cluster.captures import Captures
+from cluster.capture_desk import CaptureDesk
 from cluster.connection import Connection
 from cluster.dumps import Dumps
 from cluster.environment import task_environment
@@ -28,32 +27,11 @@ from cluster.inbox import Inbox
 from cluster.instruments import Instruments
 from cluster.order import job_folder, make_order
 from cluster.plan import Plan
+from cluster.progress import Progress
 from cluster.recorder import Recorder
-from cluster.requests import Requests
 from cluster.tasks import Task, leader_of, runs_user_code
 from cluster.tensorboard import Beside
 from cluster.workers import Gang
-
-
-@dataclass
-class Progress:
-    """How far the job is, from the events of its tasks."""
-
-    step: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    value: Any = None
-    seen: dict[Task, float] = field(default_factory=dict)  # task → time.monotonic() of its last step
-
-    def take(self, event: Event, leader: Task) -> None:
-        """Note what `event` says of the job's progress."""
-        if event.kind == "step" and event.task is not None:
-            self.seen[event.task] = time.monotonic()
-            if event.task == leader:
-                self.step = max(self.step, int(event.data.get("step", 0)))
-        if event.task == leader or event.kind == "evaluated":
-            self.metrics.update(event.data.get("metrics", {}))
-        if event.kind == "finished" and event.task == leader:
-            self.value = event.data.get("value")
 
 
 class Attempts:
@@ -85,11 +63,8 @@ class Attempts:
         self._error: TfClusterError | None = None
         self._done = False
         self._awaited: set[Task] = set()
-        self._ready: dict[Task, None] = {}  # tasks whose code runs, in the order in which they were ready
-        self._captures = Captures(recorder.directory, plan.spec.strategy, self._tell, self._captured)
+        self._captures = CaptureDesk(plan, recorder.directory, self._tell, self._captured)
         self._board, self._dumps = board, Dumps(recorder.directory.local, self._tell)
-        self._requests = Requests(recorder.directory.uri, recorder.directory.is_local)
-        self._asked: list[dict[str, Any]] = []
 
     @property
     def leader(self) -> Task:
@@ -164,25 +139,13 @@ class Attempts:
         event = self.recorder.masked(event)
         if event.kind != "settled":
             self._emit(event)
-        self._see(event)
+        self._captures.see(event)
         if event.kind == "checkpoint":
             self._tell_evaluator({"kind": "checkpoint", "step": event.data["step"]})
         if event.kind == "task_ready" and event.task == self.state.evaluator and self.state.checkpoint is not None:
             self._tell_evaluator({"kind": "checkpoint", "step": self.state.checkpoint})
         self.state, actions = lifecycle.step(self.state, event)
         self._perform(actions)
-
-    def _see(self, event: Event) -> None:
-        """Note which tasks can be traced."""
-        if event.kind == "attempt_started":
-            self._ready.clear()
-        if event.task is None:
-            return
-        if event.kind == "task_ready":
-            self._ready[event.task] = None
-        if event.kind in ("finished", "failed", "lost"):
-            self._ready.pop(event.task, None)
-            self._captures.gone(event.task, str(event.data.get("reason") or event.kind))
 
     def _perform(self, actions: tuple[lifecycle.Action, ...]) -> None:
         for action in actions:
@@ -291,7 +254,7 @@ class Attempts:
         import ray
 
         assert self._gang is not None
-        self._settle_captures("the job ended", 60.0)
+        self._captures.settle(self._wait_for_captures, "the job ended", 60.0)
         spec = self.plan.spec
         own = [t.task for t in self.plan.tasks if runs_user_code(t.task, spec.strategy, spec.script is not None)]
         leaving = [self._gang.workers[task] for task in own if task in self.state.finished]
@@ -307,7 +270,7 @@ class Attempts:
         if self._gang is None:
             return
         interrupted = not action.failures
-        self._settle_captures("the attempt ended", 10.0)
+        self._captures.settle(self._wait_for_captures, "the attempt ended", 10.0)
         failed = {f.task for f in action.failures}
         stacks = {} if interrupted else self._stacks([t for t in self._gang.workers if t not in failed])
         self._inbox.drain(self._gang)
@@ -344,9 +307,6 @@ class Attempts:
         events = [e for event in self._inbox.wait(self._gang, self.state.attempt) for e in self._look(event)]
         events += [*self._hang(), *self.instruments.due(self.state.attempt), *self._dumps.news()]
         events += self._board.news() if self._board is not None else []
-        self._asked += self._requests.take()
-        while self._asked and not self._captures.settling:
-            self._captures.request(self._asked.pop(0), [*self._ready])
         self._captures.tick()
         self._keep_uploaded()
         return events
@@ -360,8 +320,9 @@ class Attempts:
             return []
         if "startup" in event.data:
             return self._late_starters(event.data["startup"])
-        if event.kind == "profile":
-            self._profile(event)
+        if event.kind == "profile" and event.task is not None and self._gang is not None:
+            if not self._captures.message(event, self._gang.workers[event.task], starting=bool(self._awaited)):
+                self._inbox.after(0.2, event)
             return []
         if event.kind == "usage":
             self.instruments.sample(event)
@@ -389,36 +350,19 @@ class Attempts:
         self.recorder.log(task, text)
         self._on_log(task, text)
 
-    def _profile(self, event: Event) -> None:
-        """A task's word on a capture; one that is wanted begins when every task can take part."""
-        if self._gang is None or event.task is None:
-            return
-        if event.data["status"] == "wanted" and (self._awaited or self._captures.settling):
-            self._inbox.after(0.2, event)
-            return
-        profile = self.plan.spec.profile
-        of_steps = None if profile is None else profile.tasks
-        self._captures.take(event, self._gang.workers[event.task], [*self._ready], of_steps)
-
     def _captured(self, data: dict[str, Any]) -> None:
         """Tell of a capture, also to who waits for it at another place."""
         self._emit(Event("profile", self.state.attempt, data=data))
         if data["status"] != "tracing":
             self._upload()
 
-    def _settle_captures(self, why: str, patience: float) -> None:
-        """Let a capture that goes on come together while its tasks still live."""
-        self._captures.end()
-        deadline = time.monotonic() + patience
-        while self._captures.busy and time.monotonic() < deadline + 60.0:
-            for event in self._inbox.wait(self._gang, self.state.attempt):
-                if event.kind == "profile":
-                    self._look(event)
-                elif event.task is not None:
-                    self._see(event)
-            if time.monotonic() > deadline:
-                self._captures.give_up(why)
-            self._captures.tick()
+    def _wait_for_captures(self) -> None:
+        """Take messages of tasks at the end of an attempt, when only their traces still matter."""
+        for event in self._inbox.wait(self._gang, self.state.attempt):
+            if event.kind == "profile":
+                self._look(event)
+            else:
+                self._captures.see(event)
 
     def _hang(self) -> list[Event]:
         """A hang is when tasks have made steps, are not done, and none of them makes one any more."""

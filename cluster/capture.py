@@ -49,7 +49,8 @@ class Capture:
 
     def document(self, status: str, **more: Any) -> dict[str, Any]:
         """The data of its event."""
-        document: dict[str, Any] = {"id": self.id, "status": status, "tasks": [str(task) for task in self.tasks]}
+        tasks = {str(t): {"bytes": self.sizes[t]} if t in self.sizes else {} for t in self.tasks}
+        document: dict[str, Any] = {"id": self.id, "status": status, "tasks": tasks}
         if self.seconds is not None:
             document["seconds"] = self.seconds
         if self.missing:

@@ -210,9 +210,7 @@ class Captures:
         verdict = _verdict(staging, self._strategy, capture)
         (staging / "verdict.json").write_text(json.dumps(verdict, indent=2) + "\n")
         name = _place(staging, self._directory.local / FOLDER)
-        sizes = {str(task): {"bytes": size} for task, size in capture.sizes.items()}
-        sentence = verdict.get("sentence", "")
-        return capture.document("done", folder=f"{FOLDER}/{name}", traces=sizes, verdict=sentence)
+        return capture.document("done", folder=f"{FOLDER}/{name}", verdict=verdict.get("sentence", ""))
 
     def _finished(self, judging: Future[dict[str, Any]]) -> None:
         assert self._now is not None

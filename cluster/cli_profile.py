@@ -56,7 +56,7 @@ def _silent(event: Event) -> None:
 
 def _say(event: Event) -> None:
     if event.data["status"] == "tracing":
-        names = event.data["tasks"]
+        names = [*event.data["tasks"]]
         shown_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
         typer.echo(f"tracing {shown_names} for {event.data['seconds']:g} s …")
 

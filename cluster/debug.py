@@ -42,6 +42,8 @@ def dumping(order: Launch, channel: Channel, scratch: str) -> Iterator[None]:
     experimental.enable_dump_debug_info(
         str(folder), tensor_debug_mode=spec.mode, circular_buffer_size=spec.buffer, op_regex=spec.ops
     )
+    if spec.ops is not None:
+        _names_as_text()
     try:
         yield
     finally:
@@ -58,6 +60,17 @@ def _no_xla() -> None:
         from keras.src.trainers import trainer
 
         trainer.model_supports_jit = lambda model: False
+
+
+def _names_as_text() -> None:
+    """Have the names of operations compared as text: TensorFlow gives some as bytes, on which its own match fails."""
+    from tensorflow.python.debug.lib import dumping_callback
+
+    dumper = dumping_callback._state.dumping_callback
+    wanted = dumper._should_dump_tensor
+    dumper._should_dump_tensor = lambda op_type, dtype: wanted(
+        op_type.decode() if isinstance(op_type, bytes) else op_type, dtype
+    )
 
 
 def _hand_over(folder: Path, channel: Channel) -> None:

@@ -31,7 +31,7 @@ MOST_TAILS, TAIL_LINES = 8, 60
 #: Metrics among the figures at the top.
 _METRICS = 3
 #: Captures, and rows of their tables, that are shown; and marks in the list of what happened.
-_CAPTURES, _OPERATIONS, _MARKS = 5, 12, 300
+_CAPTURES, _OPERATIONS, _MARKS = 5, 8, 300
 #: Parts of a step in the order in which bars show them, and what they are called.
 PARTS = {
     "input": "input",
@@ -170,7 +170,7 @@ def tiles(run: Run, now: float) -> Iterator[Tile]:
     if meters.input_busy is not None:
         yield Tile("input busy", f"{meters.input_busy:.0%}", "of the time in a read")
     yield Tile("restarts", str(live.restarts), run_text.restarts_text(run) if live.restarts else "")
-    yield Tile("checkpoint", "none" if live.checkpoint is None else f"{live.checkpoint:,}", "step")
+    yield Tile("checkpoint", "none") if live.checkpoint is None else Tile("checkpoint", f"{live.checkpoint:,}", "step")
     yield Tile("tasks", f"{len(live.tasks):,}", _roles(run))
 
 
@@ -249,7 +249,7 @@ def captures(run: Run) -> Iterator[dict[str, Any]]:
             "when": str(capture.get("folder", "")).rpartition("/")[2] or str(capture.get("id")),
             "status": str(capture.get("status")),
             "sentence": str((verdict or {}).get("sentence") or capture.get("verdict") or capture.get("reason") or ""),
-            "bytes": sum(int(task.get("bytes", 0)) for task in capture.get("tasks", {}).values()),
+            "bytes": sum(int(trace.get("bytes", 0)) for trace in capture.get("tasks", {}).values()),
             "missing": dict(capture.get("missing", {})),
             "verdict": None if verdict is None else _tables(verdict),
         }

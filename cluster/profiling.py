@@ -38,7 +38,7 @@ def profile(
         on_event: is shown how far the capture is.
 
     Returns:
-        The verdict, with `folder`, the path or URI of the traces.
+        The verdict, with `folder`, the path or URI of the traces, and `traces`, the bytes of each task's.
 
     Raises:
         SpecError: `seconds` is out of range.
@@ -88,7 +88,8 @@ def verdict_of(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
     """What the capture with the last event `data` says, as kept in the run directory."""
     folder = str(data["folder"])
     text = read_text(run_dir, f"{folder}/verdict.json") or "{}"
-    return {**json.loads(text), "folder": join(run_dir, folder), "traces": data.get("traces", {})}
+    traces = {task: told["bytes"] for task, told in data["tasks"].items() if told}
+    return {**json.loads(text), "folder": join(run_dir, folder), "traces": traces}
 
 
 def last_verdict(run: Run) -> dict[str, Any] | None:

@@ -149,7 +149,8 @@ def first_line(text: str, width: int = 300) -> str:
 
 def capture_text(capture: Mapping[str, Any]) -> str:
     """What a capture's newest event says."""
-    status, tasks = str(capture.get("status")), capture.get("tasks", {})
+    status = str(capture.get("status"))
+    tasks = [task for task, trace in capture.get("tasks", {}).items() if trace]
     said = capture.get("verdict") or capture.get("reason") or ""
     where = f" ({len(tasks)} tasks, {capture['folder']})" if status == "done" and "folder" in capture else ""
     return f"{status}{where}{f': {said}' if said else ''}"

@@ -123,10 +123,10 @@ def capture(run: Made, at: float, name: str = "2026_09_21_14_01_40") -> None:
     verdict = verdict_document()
     run.directory.write(f"{folder}/verdict.json", json.dumps(verdict))
     run.event(at, "profile", id="c1", status="tracing", tasks=["worker-0", "worker-1", "worker-2"])
-    run.event(
-        at + 6.0, "profile", id="c1", status="done", folder=folder, seconds=3.0, verdict=verdict["sentence"],
-        tasks={"worker-0": {"bytes": 1_200_000}, "worker-1": {"bytes": 900_000}}, missing={"worker-2": "it ended"},
-    )  # fmt: skip
+    done = {"status": "done", "folder": folder, "seconds": 3.0, "verdict": verdict["sentence"]}
+    traces = {"worker-0": {"bytes": 1_200_000}, "worker-1": {"bytes": 900_000}}
+    names = ["worker-0", "worker-1", "worker-2"]
+    run.event(at + 6.0, "profile", id="c1", **done, tasks=names, traces=traces, missing={"worker-2": "it ended"})
 
 
 def cost(kind: str, name: str, seconds: float, calls: float, *, moves_data: bool = False) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_a_capture_has_begun_when_no_task_is_left_that_may_begin_and_ended_when_
     assert capture.awaited == ()
     document = capture.document("done", folder="f")
     assert document["missing"] == {"worker-1": "it is gone"}
-    assert document["tasks"] == ["chief-0", "worker-0", "worker-1"]
+    assert document["tasks"] == {"chief-0": {"bytes": 10}, "worker-0": {"bytes": 10}, "worker-1": {}}
     assert "seconds" not in document
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -164,3 +165,24 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert not ended.value.code
     assert capsys.readouterr().out == f"wrote {target}\n"
     assert "succeeded" in target.read_text()
+
+
+NO_CLUSTER = """
+import sys
+from cluster.cli import main
+for words in (["logs", "--fold"], ["status"], ["report"]):
+    sys.argv = ["tfcluster", *words, RUN]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, words
+print([name for name in ("ray", "tensorflow") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_a_run_is_looked_at_without_ray_and_tensorflow(tmp_path: Path) -> None:
+    code = NO_CLUSTER.replace("RUN]", f"{succeeded(tmp_path).uri!r}]")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "[]\n"
+    assert "hello from worker-0" in done.stdout

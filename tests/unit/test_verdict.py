@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cluster.advice import step_time
-from cluster.trace_shares import PARTS, Shares, StepTimes
+from cluster.trace_events import Operation
+from cluster.trace_shares import PARTS, Cost, Shares, StepTimes
 from cluster.verdict import Verdict, judge, judge_folder
 
 RECORDED = Path(__file__).parents[1] / "data" / "traces"
@@ -232,3 +233,13 @@ def test_communication_is_that_of_the_task_that_waits_for_nobody() -> None:
 def test_a_short_wait_for_input_limits_if_the_pipeline_hardly_rests(feed: float, limit: str) -> None:
     verdict = judged(shares("worker-0", feed=feed, compute=0.5, input=0.2), strategy="none")
     assert verdict.bottleneck.limit == limit
+
+
+@pytest.mark.parametrize(
+    ("operation", "first"),
+    [("tfcluster_read", "the spec's dataset is read as fast"), ("PyFunc", "Python prepares the data")],
+)
+def test_the_reader_of_the_spec_is_told_from_python_of_ones_own(operation: str, first: str) -> None:
+    preparing = [Cost(Operation("PyFunc", operation), 0, 0.08)]
+    task = shares("worker-0", feed=0.95, input=0.8)._replace(preparing=preparing)
+    assert judged(task, strategy="none").advice[0].startswith(first)

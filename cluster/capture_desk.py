@@ -1,0 +1,84 @@
+"""Between a job and its captures: which tasks can be traced, who asks for it, and that the job's end waits for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cluster.captures import Captures, Tell
+from cluster.events import Event
+from cluster.plan import Plan
+from cluster.requests import Requests
+from cluster.storage import RunDirectory
+from cluster.tasks import Task
+
+#: Seconds that placing the files of a capture may take, once all of them are here.
+_PLACING = 60.0
+
+
+class CaptureDesk:
+    """The captures that a job's leader and its users ask for.
+
+    Args:
+        plan: of the job.
+        directory: its run directory, where requests come in and captures end up.
+        tell: sends a command to a task.
+        emit: tells of a capture.
+    """
+
+    def __init__(self, plan: Plan, directory: RunDirectory, tell: Tell, emit: Callable[[dict[str, Any]], None]) -> None:
+        profile = plan.spec.profile
+        self._of_steps = None if profile is None else profile.tasks
+        self._captures = Captures(directory, plan.spec.strategy, tell, emit)
+        self._requests = Requests(directory.uri, directory.is_local)
+        self._asked: list[dict[str, Any]] = []
+        self._ready: dict[Task, None] = {}  # tasks whose code runs, in the order in which they were ready
+
+    def see(self, event: Event) -> None:
+        """Note which tasks can be traced."""
+        if event.kind == "attempt_started":
+            self._ready.clear()
+        if event.task is None:
+            return
+        if event.kind == "task_ready":
+            self._ready[event.task] = None
+        if event.kind in ("finished", "failed", "lost"):
+            self._ready.pop(event.task, None)
+            self._captures.gone(event.task, str(event.data.get("reason") or event.kind))
+
+    def message(self, event: Event, worker: Any, *, starting: bool) -> bool:
+        """A task's word on a capture; False where it is to come again, for a capture that cannot begin yet.
+
+        Args:
+            event: of kind `profile`, from a task.
+            worker: the task's supervisor.
+            starting: whether tasks are still starting, which could not take part.
+        """
+        if event.data["status"] == "wanted" and (starting or self._captures.settling):
+            return False
+        self._captures.take(event, worker, [*self._ready], self._of_steps)
+        return True
+
+    def tick(self) -> None:
+        """Take requests, and see what has come together; call it often."""
+        self._asked += self._requests.take()
+        while self._asked and not self._captures.settling:
+            self._captures.request(self._asked.pop(0), [*self._ready])
+        self._captures.tick()
+
+    def settle(self, wait: Callable[[], None], why: str, patience: float) -> None:
+        """Let a capture that goes on come together while its tasks still live.
+
+        Args:
+            wait: takes the messages of tasks, waiting a little for some.
+            why: what is said of traces that are not here in time.
+            patience: seconds in which they must be.
+        """
+        self._captures.end()
+        deadline = time.monotonic() + patience
+        while self._captures.busy and time.monotonic() < deadline + _PLACING:
+            wait()
+            if time.monotonic() > deadline:
+                self._captures.give_up(why)
+            self._captures.tick()
