@@ -142,7 +142,9 @@ def launcher_share(tasks: int, kind: str, seconds: float) -> tuple[float, float,
         recorder.begin()
         watch = Watch(tasks, seconds, f"{folder}/run")
         connection = Connection(embedded=False, nodes=(), shipped=None, runtime_env={}, job_id="")
-        Attempts(plan, recorder, watch.plan, watch.event, watch.log, connection, folder, None).run({}, ["done"])
+        Attempts(plan, recorder, watch.plan, watch.event, watch.log, connection, folder, None).run(
+            {"run_dir": folder}, ["done"]
+        )
     for actor in actors:
         ray.kill(actor)
     return watch.found

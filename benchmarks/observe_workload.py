@@ -36,12 +36,12 @@ def train(ctx: Any, folder: str, seconds: float, pairs: int, units: int) -> None
         model.compile("sgd", "mse")
     rows = np.random.default_rng(7).random((64 * 256, 64), dtype=np.float32)
     data = ctx.share((rows, rows[:, :1]), batch=256).repeat()
-    turns = switching(keras.callbacks.Callback, ctx, seconds, 2 * pairs)
-    model.fit(data, steps_per_epoch=1_000_000_000, epochs=1, callbacks=[turns], verbose=0)
-    Path(folder, f"turns-{ctx.index}.json").write_text(json.dumps(turns.done))
+    turns = switching(keras.callbacks.Callback, ctx, seconds, 2 * pairs, Path(folder, "stop"))
+    model.fit(data, steps_per_epoch=100, epochs=1_000_000, callbacks=[turns], verbose=0)
+    Path(folder, f"turns-{ctx.index}.json").write_text(json.dumps(turns.done[: 2 * pairs]))
 
 
-def switching(base: Any, ctx: Any, seconds: float, turns: int) -> Any:
+def switching(base: Any, ctx: Any, seconds: float, turns: int, stop: Path) -> Any:
     """A callback that turns the observation on and off by the leader's clock, and ends the training after `turns`."""
     switch = Path(os.environ[SWITCH])
     progress = next(callback for callback in ctx.callbacks() if type(callback).__name__ == "Progress")
@@ -73,7 +73,12 @@ def switching(base: Any, ctx: Any, seconds: float, turns: int) -> Any:
                 self.done.append((on, (time.monotonic() - self._began) / self._steps))
                 self._steps = -SETTLING
                 switch.unlink() if on else switch.touch()
-                self.model.stop_training = len(self.done) == turns
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if len(self.done) >= turns and not stop.exists():  # both workers have to leave after the same step
+                stop.with_suffix(".new").write_text(str(epoch + 2))
+                stop.with_suffix(".new").rename(stop)
+            self.model.stop_training = stop.exists() and epoch >= int(stop.read_text())
 
     if ctx.is_leader:
         switch.touch()

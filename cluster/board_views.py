@@ -1,7 +1,8 @@
 """What TensorBoard is given to serve: one run or all runs of a storage, as a folder that is kept up to date.
 
-Local runs are linked, remote ones copied. Debugger V2 reads one set of dumps only, at the top of that folder
-(tensorboard/plugins/debugger_v2/debug_data_multiplexer.py), so those of one task are linked there.
+Files of local runs are linked, each by itself, for xprof follows no link to a folder; remote ones are copied.
+Debugger V2 reads one set of dumps only, at the top of that folder, so those of one task are linked there
+(tensorboard/plugins/debugger_v2/debug_data_multiplexer.py).
 """
 
 from __future__ import annotations
@@ -80,9 +81,10 @@ class RunView:
         """
         if self._mirror is not None:
             self._mirror.refresh()
-        elif self._source.is_dir():
-            for entry in self._source.iterdir():
-                _link(self.folder / entry.name, entry)
+        else:
+            for file in self._source.rglob("*"):
+                if file.is_file():
+                    _link(self.folder / file.relative_to(self._source), file)
         for file in self.dumps():
             _link(self.folder / file.name, file)
 
@@ -148,6 +150,7 @@ def _link(link: Path, target: Path) -> None:
         return
     if link.exists() and not link.is_symlink():
         return
+    link.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         link.unlink()
     link.symlink_to(target.absolute())

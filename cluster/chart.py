@@ -24,7 +24,7 @@ _STYLE = """
 .curves text { fill: #555; }
 .curves .grid { stroke: #e4e4e4; }
 .curves .restart { stroke: #999; stroke-dasharray: 2 3; }
-.curves path { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
+.curves path { fill: none; stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
 .curves .training { stroke: #0072b2; } .curves text .training { stroke: none; fill: #0072b2; }
 .curves .validation { stroke: #d55e00; } .curves text .validation { stroke: none; fill: #c25400; }
 .curves .evaluation { stroke: #009e73; } .curves text .evaluation { stroke: none; fill: #00805d; }
@@ -50,7 +50,8 @@ def draw(curves: Mapping[str, Points], restarts: Sequence[int] = ()) -> str:
     panels = panels_of(curves)
     columns = min(COLUMNS, max(1, len(panels)))
     width, height = columns * WIDTH, max(1, -(-len(panels) // columns)) * HEIGHT
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="curves" viewBox="0 0 {width} {height}" width="{width}">'
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" class="curves" {size}>'
     parts = [head, "<title>Learning curves by step</title>", f"<style>{_STYLE}</style>"]
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
@@ -110,11 +111,11 @@ def _origin(name: str) -> str:
 
 
 def _path(points: Points, x: Axis, y: Axis) -> str:
-    """Lines between the points, interrupted where a value is not finite."""
+    """Lines between the points, interrupted where a value is not finite; one that is alone is a dot."""
     parts, pen = [], "M"
     for step, value in points:
         if math.isfinite(value):
-            parts.append(f"{pen}{x.place(step):.1f} {y.place(value):.1f}")
+            parts.append(f"{pen}{x.place(step):.1f} {y.place(value):.1f}{'h0' if pen == 'M' else ''}")
             pen = "L"
         else:
             pen = "M"

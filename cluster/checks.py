@@ -32,6 +32,7 @@ def findings_of(spec: JobSpec, groups: Sequence[Group], nodes: Sequence[Node], f
         yield from _data_findings(spec, name, facts.data.get(name), facts)
         yield from _batch_findings(spec, name, data)
     yield from _version_findings(spec, nodes, facts)
+    yield from _tensorboard_findings(spec, facts)
     yield from capacity_findings(spec, groups, nodes, autoscaling=facts.autoscaling)
 
 
@@ -142,6 +143,17 @@ def _version_findings(spec: JobSpec, nodes: Sequence[Node], facts: Facts) -> Ite
         yield Finding(level, error.happened, error.seen, error.todo)
     for problem in versions_fit(tensorflow, facts.versions.get("tf-keras"), facts.versions.get("tensorflow-io"), spec):
         yield Finding(level, problem)
+
+
+def _tensorboard_findings(spec: JobSpec, facts: Facts) -> Iterator[Finding]:
+    """It runs beside the launcher, which may be on another machine than this one; and a job goes well without it."""
+    if spec.tensorboard is not None and facts.versions.get("tensorboard") is None:
+        yield Finding(
+            "warning",
+            "the spec asks for TensorBoard, which is not installed here",
+            "tensorboard",
+            "pip install 'ray-tfcluster[profile]' where the job is started",
+        )
 
 
 def keras_of(spec: JobSpec, *, tf_keras_installed: bool) -> KerasChoice:

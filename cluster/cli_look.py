@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 
 import typer
 
@@ -18,8 +19,10 @@ from cluster.locations import shown
 from cluster.units import parse_duration
 
 if TYPE_CHECKING:
+    from cluster.job_lines import JobLines
     from cluster.log_folding import FoldedLine
     from cluster.log_stream import Wanted
+    from cluster.submission import SubmittedJob
 
 #: Colours of lines, and of the names before them by role.
 LEVEL_COLOURS = {"warning": "yellow", "error": "red"}
@@ -80,12 +83,7 @@ def logs(
     wanted = _wanted(task, grep, level, since, tail)
     job = submitted(run, address)
     if job is not None:
-        if wanted.tasks or not wanted.every_line or since or tail is not None or fold or as_json:
-            todo = "name its run directory, which its first lines tell, to choose among them"
-            raise SpecError("only all lines of a submitted job can be asked for", job.id, todo)
-        text = job.logs(follow=follow)
-        if not follow:
-            typer.echo(text, nl=False)
+        _print_job(job, wanted, follow=follow, fold=fold, as_json=as_json)
         return
     from cluster.log_stream import folded, stream
     from cluster.runs import find_run
@@ -123,6 +121,43 @@ def _refuse_unknown(uri: str, wanted: Wanted, follow: bool) -> None:
     unknown = [name for name in wanted.tasks if not any(name in (task, task.rpartition("-")[0]) for task in known)]
     if unknown:
         raise SpecError("no such task has a log", ", ".join(unknown), f"there are: {names_text(known) or 'none yet'}")
+
+
+def _print_job(job: SubmittedJob, wanted: Wanted, *, follow: bool, fold: bool, as_json: bool) -> None:
+    """Print what a job's launcher has printed: all of it as it is, or the wanted lines of its tasks."""
+    if wanted.since is not None:
+        todo = "leave --since out, or name the run directory, which the job's first lines tell"
+        raise SpecError("when a submitted job's lines arrived is not known here", job.id, todo)
+    if follow and wanted.tail is not None:
+        raise SpecError("a submitted job is followed from its start", "--tail", "leave --tail out, or --follow")
+    if not wanted.chooses and not fold and not as_json:
+        text = job.logs(follow=follow)
+        if not follow:
+            typer.echo(text, nl=False)
+        return
+    from cluster.job_lines import JobLines
+    from cluster.log_stream import folded, last_of_each
+
+    lines = JobLines()
+    if follow:
+        job.logs(follow=True, stream=cast(TextIO, _Chosen(lines, wanted, fold=fold, as_json=as_json)))
+        return
+    found = [line for line in (*lines.take(job.logs()), *lines.rest()) if wanted.task(line.task) and wanted.line(line)]
+    _print_lines(folded(last_of_each(found, wanted.tail), fold=fold), as_json=as_json, flush=False)
+
+
+class _Chosen(io.TextIOBase):
+    """Prints the wanted lines of what is written to it."""
+
+    def __init__(self, lines: JobLines, wanted: Wanted, *, fold: bool, as_json: bool) -> None:
+        self._lines, self._wanted, self._fold, self._as_json = lines, wanted, fold, as_json
+
+    def write(self, text: str) -> int:
+        from cluster.log_stream import folded
+
+        found = (line for line in self._lines.take(text) if self._wanted.task(line.task) and self._wanted.line(line))
+        _print_lines(folded(found, fold=self._fold), as_json=self._as_json, flush=True)
+        return len(text)
 
 
 def _print_lines(lines: Iterator[FoldedLine], *, as_json: bool, flush: bool) -> int:

@@ -55,7 +55,7 @@ class Facts:
         code: problems of the entrypoint, script or prepare function.
         storage: why the storage cannot be written, or None.
         data: by dataset.
-        versions: installed version, or None, of tensorflow, keras, tf-keras, tensorflow-io and ray.
+        versions: installed version, or None, of tensorflow, keras, tf-keras, tensorflow-io, tensorboard and ray.
         python: version of this interpreter.
         addresses: IP addresses of this machine.
         prepared: whether the spec's `prepare` has run, so that its data must be there.

@@ -47,7 +47,7 @@ class Live:
     """What the events so far tell of a run.
 
     Attributes:
-        phase: placing, starting, running, restarting, stopping, or how it ended.
+        phase: placing, starting, running, restarting, stopping, or how it ended (`lost`: a reader found no launcher).
         total: steps of the whole training, where it is known.
         metrics: those of the leader's newest step that had any.
         begun: when the launcher took the spec; `at`: when the last event was; seconds since the Unix epoch.
@@ -130,8 +130,9 @@ class Live:
                 life.use = sample
 
     def rate(self, now: float) -> float:
-        """Steps a second of the leader lately, or 0 where nothing can be told yet."""
-        return (self.tasks[self.leader].pace.now(now) or 0.0) if self.leader in self.tasks else 0.0
+        """Steps a second of the leader lately, or 0 where nothing can be told yet, or the run is over."""
+        life = None if self.leader is None or self.ended else self.tasks.get(self.leader)
+        return (life.pace.now(now) or 0.0) if life is not None else 0.0
 
     def left(self, now: float) -> float | None:
         """Seconds until the last step, at the present speed; None where that is not known."""
@@ -151,7 +152,7 @@ class Live:
     @property
     def ended(self) -> bool:
         """Whether the run is over."""
-        return self.phase in ("succeeded", "failed", "interrupted", "ended")
+        return self.phase in ("succeeded", "failed", "interrupted", "ended", "lost")
 
     def by_role(self) -> dict[str, Counter[str]]:
         """How many tasks of each role are in which state."""

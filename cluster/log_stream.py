@@ -47,6 +47,11 @@ class Wanted:
         return self.grep is None or self.grep.search(line.text) is not None
 
     @property
+    def chooses(self) -> bool:
+        """Whether there are lines that are not wanted."""
+        return self != Wanted()
+
+    @property
     def every_line(self) -> bool:
         """Whether a line's text does not matter, so that the last ones can be found without reading the rest."""
         return self.grep is None and self.level is None
@@ -86,6 +91,19 @@ def _skip(file: LogFile, size: int, wanted: Wanted) -> None:
         file.offset = size if start is None else min(start, size)
     if wanted.tail is not None and wanted.every_line:
         file.skip_to_last(wanted.tail, size)
+
+
+def last_of_each(lines: Iterable[LogLine], count: int | None) -> list[LogLine]:
+    """The last `count` of each task's lines, or all."""
+    if count is None:
+        return list(lines)
+    kept: list[LogLine] = []
+    seen: dict[str, int] = {}
+    for line in reversed(list(lines)):
+        seen[line.task] = seen.get(line.task, 0) + 1
+        if seen[line.task] <= count:
+            kept.append(line)
+    return kept[::-1]
 
 
 def folded(lines: Iterable[LogLine | None], *, fold: bool) -> Iterator[FoldedLine]:

@@ -48,6 +48,11 @@ class LogTimes:
         later = (offset for offset, seconds in zip(self.offsets, self.seconds, strict=True) if seconds >= at - GRAIN)
         return next(later, None) if self.offsets else 0
 
+    def until(self, at: float) -> int | None:
+        """Where the text ends that had arrived by `at`, or within `GRAIN` after; None where none is later."""
+        later = (offset for offset, seconds in zip(self.offsets, self.seconds, strict=True) if seconds > at)
+        return next(later, None)
+
 
 def _marks(text: str) -> Iterator[tuple[int, float]]:
     for line in text.splitlines():

@@ -15,8 +15,8 @@ from typing import Any
 from cluster import chart, run_text
 from cluster.errors import StorageError
 from cluster.live import TaskLife
-from cluster.locations import shown
-from cluster.log_files import LogFile, Logs
+from cluster.locations import join, shown
+from cluster.log_files import LogFile, Logs, task_order
 from cluster.log_folding import names_text, short_names
 from cluster.log_lines import LogLine, plain
 from cluster.picture import draw
@@ -30,6 +30,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_TAILS, TAIL_LINES = 8, 60
 #: Metrics among the figures at the top.
 _METRICS = 3
+#: Lines of a task's stacks.
+_STACK_LINES = 200
+#: Seconds after the end of a process in which its last lines arrive.
+_LATE = 3.0
 #: Captures, and rows of their tables, that are shown; and marks in the list of what happened.
 _CAPTURES, _OPERATIONS, _MARKS = 5, 8, 300
 #: Parts of a step in the order in which bars show them, and what they are called.
@@ -120,6 +124,7 @@ def view(run: Run, now: float) -> dict[str, Any]:
         "attempts": [_attempt(attempt, begin, run.timeline.end) for attempt in run.timeline.attempts],
         "failures": grouped_failures(run),
         "tails": list(tails(run)),
+        "stacks": list(stacks(run.uri)),
         "captures": list(captures(run)),
         "tasks": tasks,
         "columns": [(key, text) for key, text in COLUMNS.items() if any(task[key] for task in tasks)],
@@ -230,7 +235,8 @@ def tails(run: Run) -> Iterator[dict[str, Any]]:
     logs = Logs(run.uri, chosen.__contains__)
     for file in logs.look():
         span = chosen[file.task]
-        lines = list(last_lines(file, logs.size(file)))
+        end = None if span.end is None else file.times.until(span.end + _LATE)
+        lines = list(last_lines(file, logs.size(file) if end is None else end))
         yield {"task": file.task, "ending": span.ending, "why": run_text.first_line(span.why), "lines": lines}
 
 
@@ -239,6 +245,23 @@ def last_lines(file: LogFile, size: int) -> Iterator[tuple[str, str]]:
     file.skip_to_last(TAIL_LINES, size)
     lines: Iterator[LogLine] = file.lines(size)
     return ((line.level or "", plain(line.text)) for line in lines)
+
+
+def stacks(uri: str) -> Iterator[dict[str, str]]:
+    """Where the tasks waited that had not failed, at the end of the newest attempt that did not go well."""
+    from pyarrow import fs
+
+    filesystem, base = open_filesystem(join(uri, "failures"))
+    try:
+        found = filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True))
+    except OSError:
+        return
+    names = [info.path.removeprefix(base).strip("/").split("/") for info in found if info.path.endswith(".stacks")]
+    newest = max((int(attempt) for attempt, _ in names if attempt.isdecimal()), default=0)
+    tasks = sorted((name.removesuffix(".stacks") for attempt, name in names if attempt == str(newest)), key=task_order)
+    for task in tasks[:MOST_TAILS]:
+        text = read_text(uri, f"failures/{newest}/{task}.stacks") or ""
+        yield {"task": task, "text": plain_lines("\n".join(text.splitlines()[:_STACK_LINES]))}
 
 
 def captures(run: Run) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,7 @@ DISTRIBUTIONS = {
     "keras": ("keras", "keras-nightly"),
     "tf-keras": ("tf-keras", "tf-keras-nightly"),
     "tensorflow-io": ("tensorflow-io", "tensorflow-io-nightly"),
+    "tensorboard": ("tensorboard", "tb-nightly"),
     "ray": ("ray",),
 }
 #: More footers than this are not read: they would take longer than a plan may.

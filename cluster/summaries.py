@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 #: How many functions within functions are looked through for the traced one.
 _DEPTH = 4
+#: Of a histogram, as many as TensorBoard makes by itself.
+BUCKETS = 30
 
 
 def scalars(base: Any) -> Any:
@@ -72,10 +74,7 @@ def write_graphs(model: Any) -> None:
     import tensorflow as tf
 
     if type(model).__name__ in ("Functional", "Sequential"):
-        metadata = tf.compat.v1.SummaryMetadata()
-        # Names of TensorBoard's: tensorboard/plugins/graph/metadata.py, PLUGIN_NAME_KERAS_MODEL.
-        metadata.plugin_data.plugin_name = "graph_keras_model"
-        metadata.plugin_data.content = b"1"
+        metadata = _metadata("graph_keras_model", b"1")  # tensorboard/plugins/graph/metadata.py
         tf.summary.write("keras", model.to_json(), step=0, metadata=metadata)
     step = _traced(getattr(model, "train_tf_function", None) or model.train_function)
     if step is not None:
@@ -103,12 +102,34 @@ def write_histograms(model: Any, strategy: Any, epoch: int) -> None:
     """
     import tensorflow as tf
 
+    metadata = _metadata("histograms", b"")  # tensorboard/plugins/histogram/metadata.py, version 0
     for name, variable in _weights(model):
         local = strategy.experimental_local_results(variable)[0] if strategy is not None else variable
         value = tf.convert_to_tensor(local)
         if value.dtype.is_floating:
-            finite = tf.boolean_mask(value, tf.math.is_finite(value))  # TensorBoard has no place for NaN
-            tf.summary.histogram(f"{name}/histogram", finite, step=epoch)
+            tf.summary.write(f"{name}/histogram", buckets(value.numpy()), step=epoch, metadata=metadata)
+
+
+def buckets(values: Any) -> Any:
+    """TensorBoard's histogram of an array: float64 `[BUCKETS, 3]`, the ends of each bucket and how many values it holds.
+
+    NaN and infinities are left out. `tf.summary.histogram` makes the same, but with 30 times the memory of the values
+    (tensorboard/plugins/histogram/summary_v2.py), and takes tens of milliseconds for the smallest weight.
+    """
+    import numpy as np
+
+    counts, edges = np.histogram(values[np.isfinite(values)].astype(np.float64), BUCKETS)
+    return np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)
+
+
+def _metadata(plugin: str, content: bytes) -> Any:
+    """What tells TensorBoard which of its plugins a summary is for."""
+    import tensorflow as tf
+
+    metadata = tf.compat.v1.SummaryMetadata()
+    metadata.plugin_data.plugin_name = plugin
+    metadata.plugin_data.content = content
+    return metadata
 
 
 def _weights(model: Any) -> Iterator[tuple[str, Any]]:

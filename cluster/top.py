@@ -83,7 +83,7 @@ class Watched:
     @property
     def over(self) -> bool:
         """Whether nothing more is to come."""
-        return self.live.ended or self.live.phase == "lost"
+        return self.live.ended
 
     @property
     def now(self) -> float:
@@ -93,7 +93,7 @@ class Watched:
 
 
 def show(uri: str) -> None:
-    """Show the run until it ends or the user presses q; once, as plain text, where there is no terminal.
+    """Show the run until it ends or the user presses q; once, as plain text, if it has ended or without a terminal.
 
     Raises:
         RunNotFoundError, StorageError: it cannot be read.
@@ -101,7 +101,7 @@ def show(uri: str) -> None:
     watched = Watched(uri)
     watched.look()
     console = RichConsole()
-    if not (console.is_terminal and sys.stdin.isatty()) or console.is_dumb_terminal:
+    if watched.over or not (console.is_terminal and sys.stdin.isatty()) or console.is_dumb_terminal:
         sys.stdout.write(plain(watched))
         return
     with _keys(sys.stdin) as keys, contextlib.suppress(KeyboardInterrupt):
@@ -189,10 +189,10 @@ def row(task: Task, life: TaskLife, now: float) -> list[str]:
     ]
 
 
-def cells(watched: Watched, first: int = 0, count: int | None = None) -> tuple[list[str], list[list[str]]]:
-    """Names of the columns that hold something, and `count` rows from the `first` on."""
-    chosen = watched.live.in_order()[first : None if count is None else first + count]
-    rows = [row(task, life, watched.now) for task, life in chosen]
+def cells(watched: Watched) -> tuple[list[str], list[list[str]]]:
+    """Names of the columns in which any task has something, and the rows."""
+    now = watched.now
+    rows = [row(task, life, now) for task, life in watched.live.in_order()]
     kept = [place for place in range(len(_COLUMNS)) if place < 3 or any(cell[place] for cell in rows)]
     names = list(_COLUMNS)
     return [names[place] for place in kept], [[cell[place] for place in kept] for cell in rows]
@@ -213,11 +213,11 @@ def plain(watched: Watched) -> str:
 def drawn(watched: Watched, height: int, first: int = 0, wrong: str = "") -> Group:
     """What the screen shows: the job, as many tasks from the `first` on as there is room for, and the keys."""
     room = max(1, height - _OTHER_LINES)
-    names, rows = cells(watched, first, room)
+    names, rows = cells(watched)
     table = Table(box=None, header_style="bold", expand=False, padding=(0, 2, 0, 0))
     for name in names:
         table.add_column(name, justify="right" if _COLUMNS[name] else "left", no_wrap=True)
-    for cell in rows:
+    for cell in rows[first : first + room]:
         table.add_row(*_styled(cell))
     where, progress, states = heading(watched)
     total, live = len(watched.live.tasks), watched.live

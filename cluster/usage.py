@@ -56,22 +56,22 @@ class Sampler:
     """Samples one task, each time for the seconds since the last time.
 
     Args:
-        leader: process id of the task, which leads a session.
+        leader: process id of the task, which begins now, and leads a session or will do so at once.
         gpus: the task's, as Ray names them: an index or a UUID each.
     """
 
     def __init__(self, leader: int, gpus: Sequence[str] = ()) -> None:
         self._leader = leader
         self._gpus = Gpus(gpus)
-        self._last = read_session(leader)
+        self._last = Reading(time.monotonic(), 0.0, 0)
 
     def sample(self) -> Sample | None:
         """What the task has taken since the last call; None when it has ended."""
         before, now = self._last, read_session(self._leader)
-        self._last = now
-        if before is None or now is None or now.at <= before.at:
+        if now is None:
             return None
-        seconds = now.at - before.at
+        self._last = now
+        seconds = max(now.at - before.at, _TICK)
         cpus = max(0.0, now.cpu_seconds - before.cpu_seconds) / seconds
         found: Sample = {"cpus": round(cpus, 3), "memory": now.memory, "seconds": round(seconds, 3)}
         return {**found, **self._gpus.read()}

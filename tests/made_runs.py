@@ -122,11 +122,10 @@ def capture(run: Made, at: float, name: str = "2026_09_21_14_01_40") -> None:
     folder = f"tensorboard/plugins/profile/{name}"
     verdict = verdict_document()
     run.directory.write(f"{folder}/verdict.json", json.dumps(verdict))
-    run.event(at, "profile", id="c1", status="tracing", tasks=["worker-0", "worker-1", "worker-2"])
+    run.event(at, "profile", id="c1", status="tracing", tasks={"worker-0": {}, "worker-1": {}, "worker-2": {}})
     done = {"status": "done", "folder": folder, "seconds": 3.0, "verdict": verdict["sentence"]}
-    traces = {"worker-0": {"bytes": 1_200_000}, "worker-1": {"bytes": 900_000}}
-    names = ["worker-0", "worker-1", "worker-2"]
-    run.event(at + 6.0, "profile", id="c1", **done, tasks=names, traces=traces, missing={"worker-2": "it ended"})
+    traces = {"worker-0": {"bytes": 1_200_000}, "worker-1": {"bytes": 900_000}, "worker-2": {}}
+    run.event(at + 6.0, "profile", id="c1", **done, tasks=traces, missing={"worker-2": "it ended"})
 
 
 def cost(kind: str, name: str, seconds: float, calls: float, *, moves_data: bool = False) -> dict[str, Any]:
@@ -189,6 +188,8 @@ def failed(folder: Path) -> Made:
     for number, task in enumerate(WORKERS[:2]):
         why = {"type": "ValueError", "message": f"bad phase {HOSTILE}", "traceback": error, "peer": False}
         run.event(121.0 + number / 100, "failed", 2, task, **why)
+    run.directory.write("failures/1/worker-0.stacks", "Thread 1: in an attempt before")
+    run.directory.write("failures/2/worker-2.stacks", f'File "train.py", line 9 in {HOSTILE}')
     run.end(122.0, "failed", error=f"worker-0, worker-1 failed: {error}\nTraceback …", steps=step)
     return run
 

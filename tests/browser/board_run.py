@@ -7,7 +7,7 @@ import socket
 import sys
 
 from cluster.channel import Channel
-from cluster.context import open_context
+from cluster.context import TaskContext, open_context
 from cluster.debug import dumping
 from cluster.events import Event
 from cluster.launch import Launch
@@ -37,7 +37,7 @@ def main(folder: str) -> None:
     os._exit(0)
 
 
-def train(context) -> None:  # type: ignore[no-untyped-def]
+def train(context: TaskContext) -> None:
     """Three epochs, and a logarithm of a negative number."""
     import keras
     import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from cluster.board_views import RunView, StorageView
 from cluster.tensorboard import Server
 from tests.browser.conftest import Browser
-from tests.unit.test_tensorboard import curve, make_run
+from tests.unit.test_tensorboard import ask, curve, make_run
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -33,7 +34,10 @@ def board(tmp_path_factory: pytest.TempPathFactory, chromium: object) -> Iterato
     view.folder.mkdir()
     view.refresh()
     with Server(view, "localhost", 0, tensorflow=True) as server:
-        yield server.address()
+        address, pause = server.address(), threading.Event()
+        while not ask(address, "plugin/debugger-v2/alerts", run="__default_debugger_run__")["num_alerts"]:
+            pause.wait(0.3)  # it reads dumps while it serves already
+        yield address
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_tf_keras_fits_on_parameter_servers_with_partitioned_variables(start, pa
     assert result.value["iterations"] == 16
     assert "Sharded" in result.value["kernel"]
     assert result.checkpoint == 16
+    assert {e.data["batch"] for e in job.events if e.kind == "step"} == {32}
 
 
 def test_keras_3_fit_on_parameter_servers_says_what_to_use(start, parquet):

@@ -55,6 +55,7 @@ def observed(start: Callable[..., Job], pipes: list[int], tmp_path: Path) -> Job
         args={"folder": str(tmp_path)},
         strategy="multi_worker_mirrored",
         roles={"worker": 2},
+        failure={"max_restarts": 0},
         data={
             "train": {"files": str(tmp_path / "train.parquet"), **settings},
             "valid": {"files": str(tmp_path / "valid.parquet"), **settings, "batch": 128},
@@ -102,6 +103,7 @@ def test_a_run_is_seen_in_prometheus_tensorboard_and_its_result(observed: Job, p
 
     pause = threading.Event()
     while not told():  # Ray reports every 10 s
+        assert observed.error is None
         pause.wait(1.0)
     check_metrics(scraped(run))
     let_go(pipes)

@@ -96,6 +96,7 @@ from cluster import submit
 
 job = submit(sys.argv[1])
 print(job.wait(240), job.exit_code())
+print(job.id)
 print(job.logs())
 """
 
@@ -105,6 +106,11 @@ def test_submit_wait_status_logs(head, job_folder):
     done = subprocess.run(command, env=head, capture_output=True, text=True, timeout=280)
     assert done.stdout.startswith("SUCCEEDED 0\n"), done.stdout + done.stderr
     assert "hello from worker-0" in done.stdout
+    job = done.stdout.splitlines()[1]
+    for more in ([], ["--follow"]):
+        chosen = [TFCLUSTER, "logs", job, "--task", "worker", "--grep", "^hello", "--json", *more]
+        lines = subprocess.run(chosen, env=head, capture_output=True, text=True, timeout=120).stdout
+        assert json.loads(lines) == {"tasks": ["worker-0"], "at": None, "level": None, "text": "hello from worker-0"}
     run = next((job_folder.parent / "runs").iterdir())
     assert json.loads((run / "result.json").read_text())["value"]["steps"] == 3
 

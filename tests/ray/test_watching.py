@@ -99,7 +99,7 @@ def debugger(run: str, folder: Path, task: str | None = None):
 
 def number(address: str, what: str) -> int:
     answer = ask(address, f"plugin/debugger-v2/{what}", run=DUMPED)
-    return answer["num_alerts" if what == "alerts" else "num_digests"]
+    return int(answer["num_alerts" if what == "alerts" else "num_digests"])
 
 
 def test_the_debugger_shows_the_dumps_of_each_task(start, tmp_path):

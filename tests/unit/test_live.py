@@ -70,6 +70,12 @@ def test_a_job_that_stands_still_slows_down() -> None:
     assert made.rate(60.0) < 1.0
 
 
+def test_a_run_that_is_over_has_no_speed() -> None:
+    made = live(*placed(FIRST), step(10, 10.0, steps=50, epochs=4), step(20, 11.0, steps=50, epochs=4))
+    made.take(Event("run_ended", 1, data={"status": "interrupted", "exit_code": 130}, at=11.5))
+    assert (made.rate(12.0), made.left(12.0)) == (0.0, None)
+
+
 def test_steps_that_go_back_begin_another_speed() -> None:
     made = live(*placed(FIRST), step(100, 10.0), step(120, 11.0), step(100, 60.0))
     assert made.rate(60.0) == 0.0

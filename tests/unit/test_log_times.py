@@ -24,6 +24,11 @@ def test_where_the_text_of_a_time_begins(times: LogTimes, at: float, offset: int
     assert times.since(at) == offset
 
 
+@pytest.mark.parametrize(("at", "offset"), [(50.0, 0), (100.0, 50), (160.0, 80), (161.5, None), (200.0, None)])
+def test_where_the_text_of_a_time_ends(times: LogTimes, at: float, offset: int | None) -> None:
+    assert times.until(at) == offset
+
+
 def test_a_log_without_marks_tells_no_times() -> None:
     assert LogTimes().at(10) is None
     assert LogTimes().since(100.0) == 0

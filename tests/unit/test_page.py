@@ -50,7 +50,21 @@ def test_a_run_that_failed_shows_why_and_the_last_lines(tmp_path: Path) -> None:
     assert 'File "train.py", line 3, in train' in page
     assert "step 199 bold Traceback" in page
     assert "step 10 bold" not in page  # only the last lines
+    assert "Where worker-2 waited File" in page
+    assert "in an attempt before" not in page
     assert "1 0s 6.0s 1m01s restarted 2 1m02s 1.0s 59.8s failed" in page
+
+
+def test_the_last_lines_are_those_before_the_failure(tmp_path: Path) -> None:
+    """Also where the log goes on with the next process of the task."""
+    made = running(tmp_path)
+    made.directory.write("logs/worker-0.log", "")
+    made.directory.write("logs/worker-0.times", "")
+    made.log(29.0, WORKERS[0], "Segmentation fault")
+    made.log(35.0, WORKERS[0], "back again")
+    page = text_of(written(made))
+    assert "Last lines of worker-0 lost Segmentation fault" in page
+    assert "back again" not in page
 
 
 def test_a_run_that_goes_on_and_one_that_nobody_ended(tmp_path: Path) -> None:

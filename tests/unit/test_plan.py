@@ -327,6 +327,14 @@ def test_versions_that_do_not_fit(at: Node, level: str) -> None:
     assert "2.16.0" in only(plan, level)
 
 
+@pytest.mark.parametrize("at", [HERE, AWAY])
+def test_tensorboard_that_is_not_installed_is_no_reason_not_to_train(at: Node) -> None:
+    plan = make_plan(job(tensorboard=True), [at], FINE)
+    assert only(plan, "warning").startswith("the spec asks for TensorBoard, which is not installed here")
+    installed = replace(FINE, versions={**INSTALLED, "tensorboard": "2.17.1"})
+    assert make_plan(job(tensorboard=True), [at], installed).findings == ()
+
+
 @pytest.mark.parametrize(("at", "level"), [(HERE, "error"), (JOINED, "warning"), (AWAY, "note")])
 def test_a_missing_tf_keras(at: Node, level: str) -> None:
     facts = replace(FINE, versions={**INSTALLED, "tf-keras": None})

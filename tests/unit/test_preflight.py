@@ -188,7 +188,7 @@ def test_what_remote_work_returns_or_raises_comes_back() -> None:
 def test_versions_of_this_environment(folder: Path) -> None:
     facts = gather(job(), folder)
     assert facts.versions["ray"] == metadata.version("ray")
-    assert set(facts.versions) == {"tensorflow", "keras", "tf-keras", "tensorflow-io", "ray"}
+    assert set(facts.versions) == {"tensorflow", "keras", "tf-keras", "tensorflow-io", "tensorboard", "ray"}
     assert facts.python == platform.python_version()
     assert preflight._version(("no-such-distribution", "pyarrow")) == pa.__version__
     assert preflight._version(("no-such-distribution",)) is None

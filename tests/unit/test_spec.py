@@ -39,6 +39,11 @@ GOOD = {
     "keras as text": FUNCTION + "keras: '2'",
     "mirrored on GPUs": FUNCTION + "strategy: mirrored\nroles: {worker: {gpus: 4}}",
     "half a GPU": FUNCTION + "roles: {worker: {gpus: 0.5}}",
+    "dumps": FUNCTION + "debug: true",
+    "dumps of some tensors": FUNCTION + "debug: {mode: FULL_TENSOR, ops: 'MatMul|Relu', buffer: 0}",
+    "no dumps": FUNCTION + "debug: false",
+    "TensorBoard": FUNCTION + "tensorboard: true",
+    "TensorBoard for all": FUNCTION + "tensorboard: {host: 0.0.0.0, port: 6007}",
     "checkpoint by steps": FUNCTION + "checkpoint: {every: 500, keep: 1}",
     "everything": """
         name: flights-1
@@ -165,6 +170,10 @@ WRONG_TOGETHER = [
     (FUNCTION + "roles: {worker: {gpus: 1.5}}", "roles.worker.gpus is 1.5; above 1 it must be a whole number"),
     (FUNCTION + "roles: {worker: {resources: {GPU: 1}}}", "roles.worker.resources.GPU is not a custom resource; use roles.worker.gpus"),
     (FUNCTION + "roles: {worker: {resources: {memory: 1}}}", "roles.worker.resources.memory is not a custom resource; use roles.worker.memory"),
+    (FUNCTION + "debug: {ops: '('}", "debug.ops: '(' is no regular expression"),
+    (FUNCTION + "debug: {mode: SOME}", "debug.mode"),
+    (PARAMETER_SERVERS + "roles: {worker: 1, ps: 1}\ndebug: true", "debug does not work with parameter servers"),
+    (FUNCTION + "tensorboard: {port: 70000}", "tensorboard.port"),
     (FUNCTION + "partition: {shards: 2}", "partition splits variables over parameter servers, but strategy is none"),
     (PARAMETER_SERVERS + "roles: {worker: 1, ps: 1}\npartition: {}", "partition: give one of shards, min_size, max_size (seen: none)"),
     (PARAMETER_SERVERS + "roles: {worker: 1, ps: 1}\npartition: {shards: 2, max_size: 1MB}", "partition: give one of shards, min_size, max_size (seen: shards, max_size)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +30,7 @@ from cluster.spec_parts import TensorBoardSpec
 from cluster.storage import RunDirectory, upload_folder
 from cluster.tensorboard import Beside, Server
 
+TRACES = Path(__file__).parents[1] / "data" / "traces"
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_leaks")]
 
 
@@ -50,9 +53,10 @@ def add(file: Path, step: int, loss: float) -> None:
         stream.write(scalars(1000.0 + step, step, {"loss": loss}))
 
 
-def ask(address: str, path: str, **arguments: str) -> Any:
-    with urllib.request.urlopen(f"{address}data/{path}?{urllib.parse.urlencode(arguments)}", timeout=20) as answer:
-        return json.load(answer)
+def ask(address: str, path: str, **arguments: object) -> Any:
+    with urllib.request.urlopen(f"{address}data/{path}?{urllib.parse.urlencode(arguments)}", timeout=60) as answer:
+        body, packed = answer.read(), answer.headers.get("Content-Encoding") == "gzip"
+    return json.loads(gzip.decompress(body) if packed else body)
 
 
 def curve(address: str, run: str, length: int) -> list[float]:
@@ -116,6 +120,22 @@ def test_all_runs_of_a_remote_storage(tmp_path: Path, s3: str) -> None:
         assert lines[0].startswith("TensorBoard of runs: ")
         assert curve(address, "flights-1/train", 2) == [0.5, 0.0]
         assert curve(address, "digits-1/train", 2) == [0.5, 1.0]
+
+
+@pytest.mark.skipif(find_spec("xprof") is None, reason="xprof shows traces")
+def test_traces_of_every_run_of_a_storage(tmp_path: Path) -> None:
+    at = "2026_11_23_14_05_59"
+    for name, recorded in (("flights-1", "straggler"), ("digits-1", "compute")):
+        folder = make_run(tmp_path, name, [0.5]).parents[1] / "plugins" / "profile" / at
+        folder.mkdir(parents=True)
+        for trace in (TRACES / recorded).glob("*.gz"):
+            (folder / trace.stem).write_bytes(gzip.decompress(trace.read_bytes()))
+    with command(tmp_path, "--port", 0) as process:
+        _, address = served(process.stdout)
+        runs = ask(address, "plugin/profile/runs")
+        assert sorted(runs) == [f"digits-1/{at}", f"flights-1/{at}"]
+        hosts = ask(address, "plugin/profile/hosts", run=f"flights-1/{at}", tag="trace_viewer@")
+        assert sorted(host["hostname"] for host in hosts) == ["worker-0", "worker-1"]
 
 
 def test_a_port_of_another_program(tmp_path: Path) -> None:

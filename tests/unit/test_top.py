@@ -171,9 +171,9 @@ def test_a_run_whose_launcher_is_gone_is_lost(written: Written) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as launcher:
         written.start(FIRST, pid=launcher.pid)
         watched = looked(written)
-        assert not watched.over
+        before = watched.over
     watched.look()
-    assert watched.over
+    assert (before, watched.over) == (False, True)
     assert top.plain(watched).splitlines()[1].startswith("lost · ")
 
 
@@ -194,6 +194,15 @@ def test_without_a_terminal_it_is_text_once(written: Written) -> None:
     done = subprocess.run(command(written.uri), capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     assert "worker-0  running" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_a_run_that_has_ended_is_text_once_on_a_terminal_too(written: Written) -> None:
+    written.start(FIRST)
+    written.add(Event("run_ended", 1, data={"status": "succeeded", "exit_code": 0}))
+    terminal = Terminal(written.uri)
+    assert terminal.end() == 0
+    assert "worker-0  running" in terminal.seen
+    assert "\x1b[?1049h" not in terminal.seen
 
 
 class Terminal:

@@ -77,6 +77,18 @@ def test_a_session_that_has_ended_has_no_sample() -> None:
     assert read_session(process.pid) is None
 
 
+def test_a_task_that_does_not_lead_its_session_yet_is_sampled_later() -> None:
+    command = [sys.executable, "-c", "import os; input(); os.setsid(); print(1, flush=True); input()"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    sampler = Sampler(process.pid)
+    tell(process)
+    assert told(process) == "1"
+    sample = sampler.sample()
+    process.communicate("\n")
+    assert sample is not None
+    assert sample["memory"] > 1 << 20
+
+
 def test_names_of_processes_do_not_confuse(tmp_path: Path) -> None:
     fields = ["S", "1", "7", "7", *["0"] * 7, "100", "50", "3", "2", *["0"] * 6, "10", *["0"] * 20]
     for pid, text in (("7", f"7 (evil) S 9 9 9 (x) {' '.join(fields)}"), ("8", "8 (gone"), ("self", "")):
