@@ -6,6 +6,9 @@
 processors and memory, events, metrics, TensorBoard's scalars; the profiler idle) and with nothing of it. Each turn is
 compared with the one after it, so a machine that drifts does not matter.
 
+`traces`: a step's time while all is traced against that just before, and how long the traces of eight tasks take to
+come together; these make small steps with pauses, as tasks do whose accelerators work.
+
 `events`: the launcher's own work for 1,000 tasks that report as often as tasks do: messages through Ray's object
 store, events, metrics, files. The tasks are simulated; everything else is what a run does.
 """
@@ -27,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-CASES = ("steps", "events")
+CASES = ("events", "steps", "traces")
 Row = dict[str, Any]
 
 
@@ -39,7 +42,7 @@ def steps(seconds: float, pairs: int) -> list[Row]:
 
     setattr(sys.modules["cluster.workers"], "Worker", workload.Switched)  # noqa: B010  # what the gang is made of
     rows = []
-    for workload_name, units in (("step of about 3 ms", 128), ("step of about 30 ms", 1024)):
+    for workload_name, units in (("3 × 128", 128), ("3 × 1024", 1024)):
         with tempfile.TemporaryDirectory(prefix="tfcluster-observe-") as folder:
             os.environ[workload.SWITCH] = f"{folder}/on"
             document: dict[str, Any] = {
@@ -51,7 +54,7 @@ def steps(seconds: float, pairs: int) -> list[Row]:
             }
             run(document, directory=HERE, observer=SilentConsole())
             turns = json.loads(Path(folder, "turns-0.json").read_text())
-        rows += rows_of(f"steps, {workload_name}", turns)
+        rows += rows_of(f"steps, layers of {workload_name}", turns)
     return rows
 
 
@@ -76,7 +79,7 @@ def rows_of(case: str, turns: list[tuple[bool, float]]) -> list[Row]:
             "value": statistics.median(on) * 1000,
             "reference": False,
             "ratio": float(np.median(ratios)),
-            "interval": [float(low), float(high)],
+            "95 %": [float(low), float(high)],
             "pairs": len(ratios),
         },
     ]
@@ -113,7 +116,7 @@ def show(rows: list[Row]) -> None:
         table.add_column(column)
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.4f}"
-        more = f"95 %: {row['interval'][0]:.4f} to {row['interval'][1]:.4f}" if "interval" in row else ""
+        more = "".join(f"{row[key][0]:.4f} to {row[key][1]:.4f} ({key})" for key in ("95 %", "all") if key in row)
         if "events_per_second" in row:
             more = f"{row['events_per_second']:.0f} events/s, {row['megabytes_per_hour']:.0f} MB/h"
         table.add_row(row["case"], row["system"], f"{row['value']:.3g} {row['unit']}", ratio, more)
@@ -132,6 +135,10 @@ def main() -> None:
         rows += events(15.0 if options.quick else 60.0)
     if "steps" in options.only:
         rows += steps(6.0, 6 if options.quick else 30)
+    if "traces" in options.only:
+        from benchmarks import observe_traces
+
+        rows += observe_traces.rows(3 if options.quick else 12)
     show(rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")

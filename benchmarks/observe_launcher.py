@@ -12,10 +12,10 @@ from cluster import workers
 from cluster.attempts import Attempts
 from cluster.connection import Connection
 from cluster.console import PlainConsole
-from cluster.context import OTHERS
 from cluster.events import Event
 from cluster.plan import Facts, Node, make_plan
 from cluster.recorder import Recorder
+from cluster.reports import OTHERS
 from cluster.spec import parse
 from cluster.storage import RunDirectory
 from cluster.supervisor import SAMPLE_SECONDS, Landing

@@ -31,13 +31,9 @@ def train(ctx: Any, folder: str, seconds: float, pairs: int, units: int) -> None
     import keras
 
     with ctx.strategy.scope():
-        layers = [keras.layers.Dense(units, activation="relu") for _ in range(3)]
-        model = keras.Sequential([keras.layers.Input((64,)), *layers, keras.layers.Dense(1)])
-        model.compile("sgd", "mse")
-    rows = np.random.default_rng(7).random((64 * 256, 64), dtype=np.float32)
-    data = ctx.share((rows, rows[:, :1]), batch=256).repeat()
+        model = dense_layers(keras, units)
     turns = switching(keras.callbacks.Callback, ctx, seconds, 2 * pairs, Path(folder, "stop"))
-    model.fit(data, steps_per_epoch=100, epochs=1_000_000, callbacks=[turns], verbose=0)
+    model.fit(rows(ctx), steps_per_epoch=100, epochs=1_000_000, callbacks=[turns], verbose=0)
     Path(folder, f"turns-{ctx.index}.json").write_text(json.dumps(turns.done[: 2 * pairs]))
 
 
@@ -83,3 +79,68 @@ def switching(base: Any, ctx: Any, seconds: float, turns: int, stop: Path) -> An
     if ctx.is_leader:
         switch.touch()
     return Switching()
+
+
+def stamped(ctx: Any, folder: str, units: int) -> None:
+    """Train until the file `enough` is there; the leader writes when each of its steps ended."""
+    import contextlib
+
+    import keras
+
+    enough, stop = Path(folder, "enough"), Path(folder, "stop")
+    stamps: list[float] = []
+
+    class Stamping(keras.callbacks.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.async_safe = True
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            stamps.append(time.time())
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if ctx.is_leader and enough.exists() and not stop.exists():
+                stop.with_suffix(".new").write_text(str(epoch + 2))
+                stop.with_suffix(".new").rename(stop)
+            self.model.stop_training = stop.exists() and epoch >= int(stop.read_text())
+
+    with ctx.strategy.scope() if ctx.strategy is not None else contextlib.nullcontext():
+        model = dense_layers(keras, units)
+    progress = next(callback for callback in ctx.callbacks() if type(callback).__name__ == "Progress")
+    model.fit(rows(ctx), steps_per_epoch=100, epochs=1_000_000, callbacks=[progress, Stamping()], verbose=0)
+    if ctx.is_leader:
+        Path(folder, "stamps.json").write_text(json.dumps(stamps))
+
+
+def paced(ctx: Any, folder: str) -> None:
+    """Small steps with pauses until the file `enough` is there."""
+    import tensorflow as tf
+
+    @tf.function
+    def work(matrix: Any) -> Any:
+        return tf.linalg.matmul(tf.nn.relu(matrix), matrix)
+
+    enough, matrix, step, stamps = Path(folder, "enough"), tf.random.normal((256, 256)), 0, []
+    while not enough.exists():
+        step += 1
+        with tf.profiler.experimental.Trace("train", step_num=step, _r=1):
+            work(matrix).numpy()
+        stamps.append(time.time())
+        ctx.report(step)
+        time.sleep(0.05)
+    if ctx.is_leader:
+        Path(folder, "stamps.json").write_text(json.dumps(stamps))
+
+
+def dense_layers(keras: Any, units: int) -> Any:
+    """Three layers of so many units."""
+    layers = [keras.layers.Dense(units, activation="relu") for _ in range(3)]
+    model = keras.Sequential([keras.layers.Input((64,)), *layers, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def rows(ctx: Any) -> Any:
+    """Batches of 256 rows of 64 numbers, over all tasks, without end."""
+    values = np.random.default_rng(7).random((64 * 256, 64), dtype=np.float32)
+    return ctx.share((values, values[:, :1]), batch=256).repeat()

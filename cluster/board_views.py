@@ -83,7 +83,7 @@ class RunView:
             self._mirror.refresh()
         else:
             for file in self._source.rglob("*"):
-                if file.is_file():
+                if file.is_file() and not file.name.startswith("."):  # else being written
                     _link(self.folder / file.relative_to(self._source), file)
         for file in self.dumps():
             _link(self.folder / file.name, file)

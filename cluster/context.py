@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import markers
-from cluster import strategy as strategies
 from cluster.channel import Channel
 from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest, storing
-from cluster.coordinator import Leases, make_coordinator
+from cluster.coordinator import Leases
 from cluster.feed import Feed
-from cluster.input_share import InputShare
 from cluster.launch import Launch
 from cluster.locations import join
-from cluster.per_worker import respect_per_worker_batches
-from cluster.repairs import repair
+from cluster.reports import Reports
 from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
 from cluster.storage import RunDirectory, upload_folder
-from cluster.tf_config import read_tf_config, split_address
 from cluster.uploads import Uploads
 from cluster.window import Window
-
-#: `report` sends at most one step in this many seconds; the last is never lost.
-REPORT_SECONDS = 0.1
-#: Tasks beside the leader that may report as often as it does; of more, each reports less often.
-OTHERS = 25
 
 
 @dataclass
@@ -56,13 +44,10 @@ class TaskContext:
     epoch: int | None = None
     testing: bool = False
     _leases: Leases | None = None
-    _unsent: dict[str, Any] | None = None
-    _sent_at: float = field(default=0.0)
 
     def __post_init__(self) -> None:
         profile = self.spec.profile
         self._window = Window(self._channel, profile.steps if profile is not None and self.is_leader else None)
-        self._input = InputShare()
         self._uploads = self._tensorboard_uploads()
         self._feed = Feed(
             spec=self.spec,
@@ -75,6 +60,9 @@ class TaskContext:
             note=self.note,
             epoch_now=lambda: self.epoch,
             testing_now=lambda: self.testing,
+        )
+        self._reports = Reports(
+            self._channel, leader=self.is_leader, tasks=self.worker_count, batch=lambda: self._feed.batch
         )
 
     @property
@@ -256,9 +244,9 @@ class TaskContext:
         On the evaluator the metrics belong to the checkpoint at hand, and are sent when it is done with.
         """
         self._window.before(int(step) + 1)
-        self._unsent = {"step": int(step), "metrics": {name: float(value) for name, value in metrics.items()}}
-        if self.role != "evaluator" and time.monotonic() - self._sent_at >= self.report_seconds(REPORT_SECONDS):
-            self.flush()
+        self._reports.keep(int(step), {name: float(value) for name, value in metrics.items()})
+        if self.role != "evaluator":
+            self._reports.flush(if_due=True)
 
     def profile(self, tasks: Sequence[str] | None = None) -> AbstractContextManager[None]:
         """Trace the tasks of the job while a block of the leader runs: `with ctx.profile(): …`.
@@ -273,24 +261,15 @@ class TaskContext:
 
     def flush(self) -> None:
         """Send the last report, if it was held back."""
-        if self._unsent is not None:
-            self.send_step(**self._unsent)
-            self._unsent, self._sent_at = None, time.monotonic()
+        self._reports.flush()
 
     def send_step(self, step: int, metrics: dict[str, float], **more: Any) -> None:
         """Send one `step` event now."""
-        if self._feed.batch is not None and self.is_leader:
-            more["batch"] = self._feed.batch
-        if (share := self._input.share()) is not None:
-            more["input_busy"] = share
-        self._channel.send("step", step=step, metrics=metrics, **more)
+        self._reports.send(step, metrics, **more)
 
     def report_seconds(self, least: float) -> float:
-        """Shortest time between two reports of this task: `least`, or more, if there are many tasks.
-
-        The leader's reports are the job's. All others together report no more often than `OTHERS` of them would.
-        """
-        return least if self.is_leader else least * max(1.0, self.worker_count / OTHERS)
+        """Shortest time between two reports of this task: `least`, or more, if there are many tasks."""
+        return self._reports.every(least)
 
     def note(self, text: str) -> None:
         """Show the user a sentence."""
@@ -344,13 +323,8 @@ class TaskContext:
                 folder = self._scratch / "restored"
                 fetch_newest(join(self.run_dir, "checkpoints"), folder, step)
             yield os.fspath(folder / f"{PREFIX}-{step}")
-            self._channel.send("evaluated", step=step, metrics=self._evaluated_metrics())
+            self._channel.send("evaluated", step=step, metrics=self._reports.taken())
             step = self._channel.next_checkpoint()
-
-    def _evaluated_metrics(self) -> dict[str, float]:
-        metrics = dict(self._unsent["metrics"]) if self._unsent else {}
-        self._unsent = None
-        return metrics
 
     def export(self, model: Any, name: str = "model") -> str:
         """Save `model` for serving below the run directory's `export/`; every training task must call it.
@@ -382,56 +356,3 @@ class TaskContext:
             self.flush()
         if self._uploads is not None:
             self._uploads.close()
-
-
-def _seed_alike(launch: Launch) -> None:
-    """Give every task the same random state.
-
-    Keras shuffles arrays on each worker before it takes the worker's share: other orders would skip some rows and
-    repeat others.
-    """
-    from cluster.callbacks import keras_module
-
-    seed = zlib.crc32(f"{launch.run_dir} {launch.attempt}".encode())
-    keras_module(launch.keras).utils.set_random_seed(seed)
-
-
-def _mark_steps(launch: Launch, window: Window) -> None:
-    """Have the steps of Keras' `fit` seen in traces, and by the window where it waits for some of them."""
-    if launch.keras == "3":
-        markers.mark_steps()
-    elif window.waits:
-        markers.count_steps()
-    markers.steps.before = window.before if window.waits else None
-
-
-def open_context(launch: Launch, channel: Channel, scratch: str) -> TaskContext:
-    """Settle precision and strategy, which waits for the other tasks, and make the context."""
-    spec = launch.spec
-    strategies.apply_log_level(spec.log_level)
-    strategies.apply_precision(spec.precision, launch.keras)
-    repair()
-    respect_per_worker_batches()
-    if spec.strategy == "multi_worker_mirrored":
-        _seed_alike(launch)
-    evaluates = launch.task.role == "evaluator"
-    name = "none" if evaluates else spec.strategy
-    strategy = None if name == "custom" else strategies.make_strategy(name, spec.partition)
-    coordinator = leases = None
-    if name == "parameter_server":
-        from cluster.parameter_server import explain_keras3_fit
-
-        leases = Leases(_own_host(), launch.secret, spec.replicas("worker"))
-        coordinator = make_coordinator(strategy, leases)
-        if launch.keras == "3":
-            explain_keras3_fit()
-    storage = RunDirectory(launch.run_dir, Path(scratch, "run"))
-    context = TaskContext(launch, channel, Path(scratch), storage, strategy, coordinator, _leases=leases)
-    _mark_steps(launch, context._window)
-    return context
-
-
-def _own_host() -> str:
-    """This task's host in TF_CONFIG, where the other tasks reach it."""
-    task, addresses = read_tf_config(os.environ["TF_CONFIG"])
-    return split_address(addresses[task])[0]

@@ -123,5 +123,6 @@ class InterruptedRunError(TfClusterError):
 
 
 def tree(root: type[TfClusterError] = TfClusterError) -> dict[str, type[TfClusterError]]:
-    """Every error class by its name, `root` first."""
-    return {root.__name__: root, **{n: c for sub in root.__subclasses__() for n, c in tree(sub).items()}}
+    """Every error class of this file by its name, `root` first."""
+    own = [sub for sub in root.__subclasses__() if sub.__module__ == __name__]
+    return {root.__name__: root, **{name: error for sub in own for name, error in tree(sub).items()}}

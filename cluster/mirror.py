@@ -45,7 +45,8 @@ class Mirror:
             for info in filesystem.get_file_info(fs.FileSelector(base, recursive=True, allow_not_found=True)):
                 name = info.path.removeprefix(base).lstrip("/")
                 stamp = (info.size or 0, info.mtime_ns or 0)
-                if info.type == fs.FileType.File and self._seen.get(name) != stamp:
+                whole = info.type == fs.FileType.File and not info.base_name.startswith(".")  # else being copied up
+                if whole and self._seen.get(name) != stamp:
                     _fetch(filesystem, info, self.folder / name)
                     self._seen[name] = stamp
         except OSError as error:

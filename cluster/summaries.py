@@ -111,7 +111,7 @@ def write_histograms(model: Any, strategy: Any, epoch: int) -> None:
 
 
 def buckets(values: Any) -> Any:
-    """TensorBoard's histogram of an array: float64 `[BUCKETS, 3]`, the ends of each bucket and how many values it holds.
+    """TensorBoard's histogram of an array: float64 `[BUCKETS, 3]`, each bucket with its ends and its count.
 
     NaN and infinities are left out. `tf.summary.histogram` makes the same, but with 30 times the memory of the values
     (tensorboard/plugins/histogram/summary_v2.py), and takes tens of milliseconds for the smallest weight.

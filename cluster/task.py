@@ -163,7 +163,7 @@ def _run(order: Launch, channel: Channel, scratch: str) -> Any:
         channel.send("task_ready")
         with dumping(order, channel, scratch):
             return entrypoint.run_script(spec.script, order.directory)
-    from cluster.context import open_context
+    from cluster.opening import open_context
 
     context = open_context(order, channel, scratch)
     channel.send("task_ready")

@@ -7,10 +7,11 @@ import socket
 import sys
 
 from cluster.channel import Channel
-from cluster.context import TaskContext, open_context
+from cluster.context import TaskContext
 from cluster.debug import dumping
 from cluster.events import Event
 from cluster.launch import Launch
+from cluster.opening import open_context
 from cluster.spec import JobSpec
 from cluster.storage import RunDirectory
 from cluster.tasks import Task

@@ -85,6 +85,14 @@ def test_tensorboard_beside_a_job_shows_it_and_ends_with_it(start, gate, tmp_pat
         ask(address, "runs")
 
 
+def test_remote_storage_has_what_the_leader_wrote(start, tmp_path, s3):
+    result = start(entrypoint="watched.py:fit", args={"epochs": 1}, storage=s3).join()
+    view = RunView(result.run_dir, tmp_path)
+    view.refresh()
+    assert [path.name.split(".")[2] for path in tmp_path.glob("train/*")] == ["tfevents"]
+    assert list(tmp_path.glob("system/worker-0/*tfevents*"))  # which the launcher writes
+
+
 @contextmanager
 def debugger(run: str, folder: Path, task: str | None = None):
     """TensorBoard with TensorFlow over a run, once it has read its dumps."""

@@ -78,6 +78,15 @@ def test_a_run_by_path_and_what_is_new_in_it(storage: Path, board: Path) -> None
     assert (board / EVENTS).read_text() == "digits-1"
 
 
+def test_a_file_that_is_still_being_written_is_left_out(storage: Path, board: Path, s3: str) -> None:
+    write(storage / "flights-1" / "tensorboard", "train/.events.out.tfevents.9")
+    upload_folder(storage, s3)
+    for number, uri in enumerate((str(storage / "flights-1"), join(s3, "flights-1"))):
+        view = RunView(uri, board / str(number))
+        view.refresh()
+        assert files(view.folder) == {EVENTS}
+
+
 def test_a_run_that_has_written_nothing_yet(tmp_path: Path, board: Path) -> None:
     view = RunView(str(tmp_path / "none"), board)
     view.refresh()

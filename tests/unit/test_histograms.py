@@ -14,7 +14,7 @@ def test_it_is_tensorboards_own(dtype: type, shape: tuple[int, ...]) -> None:
     from tensorboard.plugins.histogram.summary_v2 import histogram_pb
     from tensorboard.util.tensor_util import make_ndarray
 
-    values = np.random.default_rng(7).normal(size=shape).astype(dtype)
+    values: np.ndarray = np.random.default_rng(7).normal(size=shape).astype(dtype)
     theirs = make_ndarray(histogram_pb("weights", values).value[0].tensor)
     ours = buckets(values)
     assert ours.dtype == theirs.dtype

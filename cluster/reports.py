@@ -1,0 +1,66 @@
+"""A task's reports of its steps: how often they are sent, and what goes with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cluster.channel import Channel
+from cluster.input_share import InputShare
+
+#: `report` sends at most one step in this many seconds; the last is never lost.
+REPORT_SECONDS = 0.1
+#: Tasks beside the leader that may report as often as it does; of more, each reports less often.
+OTHERS = 25
+
+
+class Reports:
+    """The reports of one task.
+
+    Args:
+        channel: to the supervisor.
+        leader: whether its steps are the job's.
+        tasks: how many report.
+        batch: rows of a step over all tasks, as far as they are known.
+    """
+
+    def __init__(self, channel: Channel, *, leader: bool, tasks: int, batch: Callable[[], int | None]) -> None:
+        self._channel, self._leader, self._tasks, self._batch = channel, leader, tasks, batch
+        self._input = InputShare()
+        self._unsent: tuple[int, dict[str, float]] | None = None
+        self._sent = 0.0
+
+    def keep(self, step: int, metrics: dict[str, float]) -> None:
+        """Keep a step, in the place of the last one that was kept."""
+        self._unsent = step, metrics
+
+    def taken(self) -> dict[str, float]:
+        """The metrics that were kept, which are kept no longer."""
+        _, metrics = self._unsent or (0, {})
+        self._unsent = None
+        return metrics
+
+    def flush(self, *, if_due: bool = False) -> None:
+        """Send what was kept; with `if_due`, unless the last time was just now."""
+        if self._unsent is None or (if_due and time.monotonic() - self._sent < self.every(REPORT_SECONDS)):
+            return
+        self._sent = time.monotonic()
+        step, metrics = self._unsent
+        self._unsent = None
+        self.send(step, metrics)
+
+    def send(self, step: int, metrics: dict[str, float], **more: Any) -> None:
+        """Send one `step` event now."""
+        if self._leader and (batch := self._batch()) is not None:
+            more["batch"] = batch
+        if (share := self._input.share()) is not None:
+            more["input_busy"] = share
+        self._channel.send("step", step=step, metrics=metrics, **more)
+
+    def every(self, least: float) -> float:
+        """Shortest time between two reports of this task: `least`, or more, if there are many tasks.
+
+        The leader's reports are the job's. All others together report no more often than `OTHERS` of them would.
+        """
+        return least if self._leader else least * max(1.0, self._tasks / OTHERS)
