@@ -128,10 +128,11 @@ def test_a_long_stream_of_events_is_read_line_by_line(tmp_path: Path) -> None:
     with open(made.directory.local / "events.jsonl", "a") as file:
         file.write((line + "\n") * 20_000)
     size = made.directory.size("events.jsonl")
+    read_run(lost(tmp_path / "before").uri)  # what is imported for it is not of the events
     tracemalloc.start()
     run = read_run(made.uri)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert run.status == "lost"
     assert size > 2_500_000
-    assert peak < 1_500_000
+    assert peak < 0.75 * size  # all of it, as text and as events, would be some times that
