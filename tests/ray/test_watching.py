@@ -90,7 +90,6 @@ def test_remote_storage_has_what_the_leader_wrote(start, tmp_path, s3):
     view = RunView(result.run_dir, tmp_path)
     view.refresh()
     assert [path.name.split(".")[2] for path in tmp_path.glob("train/*")] == ["tfevents"]
-    assert list(tmp_path.glob("system/worker-0/*tfevents*"))  # which the launcher writes
 
 
 @contextmanager
