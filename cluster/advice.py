@@ -189,14 +189,14 @@ def _about_input(found: Bottleneck) -> Iterator[str]:
         yield "the longest stage shuffles: a smaller buffer fills sooner; data.X.shuffle mixes without one"
     yield "end the pipeline with prefetch(tf.data.AUTOTUNE), and batch before map, so that a call handles many rows"
     yield "keep what is the same in every epoch: cache() after the costly stage, if it fits into memory"
-    yield "read through the spec's data: its columns, filters and pack read less; tfcluster data inspect tells the rest"
+    yield "read through the spec's data: its columns and filters read less; tfcluster data inspect tells the rest"
 
 
 def _about_our_reader() -> Iterator[str]:
     yield "the spec's dataset is read as fast as this task can: read less of it, with its columns and filters"
     yield "more cores a task (with a larger roles.worker.cpus Ray puts fewer tasks on a node), or more workers"
     yield "tfcluster data inspect tells codecs and row groups; where gzip is slow, tfcluster data convert writes others"
-    yield "of many columns pack: {dense: [a, b, …]} makes one feature; deterministic: false takes what is ready first"
+    yield "deterministic: false takes what is ready first"
 
 
 def _about_compute(task: Shares) -> Iterator[str]:

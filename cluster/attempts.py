@@ -98,6 +98,8 @@ class Attempts:
         finally:
             if self._gang is not None:
                 workers.tear_down(self._gang, grace=0.0)
+            self._captures.close()
+            self._dumps.close()
         self._ended()
         return self._error
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from cluster.tasks import Task
 
+#: Longest capture, in seconds: a busy task makes some megabytes of events a second, and keeps them in its memory.
+LONGEST = 120.0
 #: Tasks that are traced unless others are named: a picture of more is hard to read, and each costs its task memory.
 MOST_TASKS = 16
 

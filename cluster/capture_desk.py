@@ -82,3 +82,7 @@ class CaptureDesk:
             if time.monotonic() > deadline:
                 self._captures.give_up(why)
             self._captures.tick()
+
+    def close(self) -> None:
+        """The run is over."""
+        self._captures.close()

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cluster.capture import Capture, chosen, folder_name
+from cluster.capture import LONGEST, Capture, chosen, folder_name
 from cluster.events import Event
 from cluster.pulls import pull
 from cluster.storage import RunDirectory
@@ -25,8 +25,6 @@ from cluster.tasks import Task
 FOLDER = "tensorboard/plugins/profile"
 #: Seconds between the order and the moment at which all tasks begin: it reaches the last of them in less.
 LEAD = 0.3
-#: Longest capture that may be asked for, in seconds: events are kept in the tasks' memory.
-LONGEST = 120.0
 #: Seconds after its end in which a capture must have come together.
 PATIENCE = 90.0
 
@@ -136,6 +134,12 @@ class Captures:
         if self._judging is not None and self._judging.done():
             self._finished(self._judging)
 
+    def close(self) -> None:
+        """Keep neither a thread nor what a capture that never came together has left."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._now is not None:
+            shutil.rmtree(self._staging(self._now.id), ignore_errors=True)
+
     def _wanted(
         self, leader: Task, data: Mapping[str, Any], running: Sequence[Task], of_steps: Collection[str] | None
     ) -> None:
@@ -215,8 +219,11 @@ class Captures:
     def _finished(self, judging: Future[dict[str, Any]]) -> None:
         assert self._now is not None
         error = judging.exception()
-        reason = {"reason": f"the traces could not be put in place: {error}"}
-        document = judging.result() if error is None else self._now.document("failed", **reason)
+        if error is None:
+            document = judging.result()
+        else:
+            shutil.rmtree(self._staging(self._now.id), ignore_errors=True)
+            document = self._now.document("failed", reason=f"the traces could not be put in place: {error}")
         self._now = self._judging = None
         self._emit(document)
 

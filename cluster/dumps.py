@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from cluster.debug import FOLDER
 from cluster.events import Event
+from cluster.notices import Notices
 from cluster.pulls import pull
 from cluster.tasks import Task
 
@@ -26,7 +25,7 @@ class Dumps:
     def __init__(self, folder: Path, tell: Callable[[Task, dict[str, Any]], None]) -> None:
         self._folder, self._tell = folder, tell
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="tfcluster-dumps")
-        self._news: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._news = Notices()
 
     def fetch(self, event: Event, worker: Any) -> None:
         """Fetch the files of a `dumps` message, and have the task, whose supervisor is `worker`, go on then."""
@@ -34,11 +33,11 @@ class Dumps:
 
     def news(self) -> list[Event]:
         """What went wrong since the last call."""
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._news.get_nowait())
-        return found
+        return self._news.take()
+
+    def close(self) -> None:
+        """Begin nothing more, and keep no thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _fetch(self, event: Event, worker: Any) -> None:
         assert event.task is not None
@@ -48,6 +47,5 @@ class Dumps:
             for name in event.data["files"]:
                 pull(worker, f"{event.data['folder']}/{name}", target / Path(name).name)
         except Exception as error:  # the task, its node, or this disk: no reason to end the job
-            text = f"the dumps of {event.task} could not be fetched: {type(error).__name__}: {error}"
-            self._news.put(Event("notice", data={"text": text}))
+            self._news.say(f"the dumps of {event.task} could not be fetched: {type(error).__name__}: {error}")
         self._tell(event.task, {"kind": "dumps_taken"})

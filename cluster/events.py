@@ -40,6 +40,16 @@ Kind = Literal[
 ]
 
 
+#: State of a task after an event of that kind.
+TASK_STATES: Mapping[str, str] = {
+    "task_started": "starting",
+    "task_ready": "running",
+    "finished": "finished",
+    "failed": "failed",
+    "lost": "lost",
+}
+
+
 @dataclass(frozen=True)
 class Event:
     """One thing that happened, in one attempt, to one task or (task None) to the whole job.

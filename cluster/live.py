@@ -6,21 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cluster.events import Event
+from cluster.events import TASK_STATES, Event
 from cluster.meters import Pace
 from cluster.spec_parts import ROLE_ORDER
 from cluster.tasks import Task, leader_of
 from cluster.units import format_duration
 
 #: State of a task after an event of that kind.
-_STATES = {
-    "task_started": "starting",
-    "task_ready": "running",
-    "finished": "finished",
-    "failed": "failed",
-    "lost": "lost",
-    "restarting": "restarting",
-}
+_STATES = {**TASK_STATES, "restarting": "restarting"}
 #: States that a person should see first.
 TROUBLE = ("failed", "lost", "restarting")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.curves import Curves
-from cluster.events import Event
+from cluster.events import TASK_STATES, Event
 from cluster.tasks import Task
 
 #: Seconds over which a rate of the moment is taken, and steps that are remembered for it.
@@ -16,14 +16,6 @@ WINDOW = 30.0
 _REMEMBERED = 300
 #: Seconds without a step, or so many times the usual pause between two, after which the rate of the moment falls.
 _PATIENCE, _PAUSES = 5.0, 1.5
-#: State of a task after an event of that kind.
-_STATES = {
-    "task_started": "starting",
-    "task_ready": "running",
-    "finished": "finished",
-    "failed": "failed",
-    "lost": "lost",
-}
 
 
 @dataclass
@@ -144,8 +136,8 @@ class Meters:
 
     def take(self, event: Event) -> None:
         """Take the next event of the run."""
-        if event.task is not None and event.kind in _STATES:
-            self._of(event.task).state = _STATES[event.kind]
+        if event.task is not None and event.kind in TASK_STATES:
+            self._of(event.task).state = TASK_STATES[event.kind]
         if (handler := _HANDLERS.get(event.kind)) is not None:
             handler(self, event)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from cluster import requests
+from cluster.capture import LONGEST
 from cluster.errors import CaptureError, SpecError
 from cluster.events import Event
 from cluster.locations import join, shown
@@ -19,8 +20,6 @@ from cluster.tail import Tail
 _TAKING = 30.0
 #: Seconds between two looks at the run's events.
 _EVERY = 0.2
-#: Longest capture, in seconds: a busy task makes some megabytes of events a second, and keeps them in its memory.
-LONGEST = 120.0
 
 
 def profile(
@@ -94,9 +93,5 @@ def verdict_of(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def last_verdict(run: Run) -> dict[str, Any] | None:
     """What the newest capture of `run` said; None where it has none."""
-    done = None
-    for line in Tail(run.uri, "events.jsonl").lines():
-        if '"profile"' in line:
-            event = Event.from_line(line)
-            done = dict(event.data) if event.kind == "profile" and event.data.get("status") == "done" else done
-    return None if done is None else verdict_of(run.uri, done)
+    done = [capture for capture in run.timeline.captures.values() if capture.get("status") == "done"]
+    return verdict_of(run.uri, dict(done[-1])) if done else None

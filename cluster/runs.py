@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import RunNotFoundError, StorageError, TfClusterError
-from cluster.events import Event
+from cluster.events import TASK_STATES, Event
 from cluster.live import Live, TaskLife
 from cluster.locations import join, shown
 from cluster.meters import Meters
@@ -60,16 +60,6 @@ class Run:
         if self.status == "running" or life.state in ("finished", "failed", "lost"):
             return life.state
         return "unknown" if self.status == "lost" else "stopped"
-
-
-#: State of a task after an event of that kind.
-_STATES = {
-    "task_started": "starting",
-    "task_ready": "running",
-    "finished": "finished",
-    "failed": "failed",
-    "lost": "lost",
-}
 
 
 def find_run(name: str, storage: str = "./runs") -> str:
@@ -203,8 +193,8 @@ class Story:
             self.about = dict(event.data)
         if event.kind == "attempt_started":
             self.tasks = {}
-        if event.task is not None and event.kind in _STATES:
-            self.tasks[str(event.task)] = _STATES[event.kind]
+        if event.task is not None and event.kind in TASK_STATES:
+            self.tasks[str(event.task)] = TASK_STATES[event.kind]
         if event.kind in ("step", "evaluated"):
             self.metrics.update({name: float(value) for name, value in event.data.get("metrics", {}).items()})
             self.step = max(self.step, int(event.data["step"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import shutil
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from typing import IO, Any
 from cluster.board_views import RunView, View
 from cluster.errors import PreflightError, StorageError
 from cluster.events import Event
+from cluster.notices import Notices
 from cluster.spec_parts import TensorBoardSpec
 
 #: Seconds between two looks for new runs and files.
@@ -150,7 +150,7 @@ class Beside:
 
     def __init__(self, spec: TensorBoardSpec, run_uri: str, *, debug: bool) -> None:
         self._spec, self._uri, self._debug = spec, run_uri, debug
-        self._news: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._news = Notices()
         self._ended = threading.Event()
         self._folder = Path(tempfile.mkdtemp(prefix="tfcluster-tensorboard-"))
         self._server: Server | None = None
@@ -159,11 +159,7 @@ class Beside:
 
     def news(self) -> list[Event]:
         """Notices since the last call."""
-        found = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._news.get_nowait())
-        return found
+        return self._news.take()
 
     def close(self) -> None:
         """End it, and forget its folder."""
@@ -209,4 +205,4 @@ class Beside:
             view.refresh()
 
     def _say(self, text: str, **more: str) -> None:
-        self._news.put(Event("notice", data={"text": text, **more}))
+        self._news.say(text, **more)

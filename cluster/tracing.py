@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cluster.capture import LONGEST
 from cluster.channel import Channel
 
-#: Longest capture, in seconds, also when nobody ends it: a busy task makes some megabytes of events a second.
-LONGEST = 120.0
 #: Longest time in which a task that is done waits for its capture to be saved.
 _SAVING = 60.0
 

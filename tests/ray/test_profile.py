@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -163,5 +165,12 @@ def test_a_script_is_traced_and_a_request_that_is_none_is_passed_over(start, tmp
     found = profile(str(run_dir), 0.5)
     assert list(found["traces"]) == ["worker-0"]
     assert found["sentence"]
+    # A capture that cannot be put in its place costs neither the job nor disk space.
+    shutil.rmtree(run_dir / "tensorboard" / "plugins")
+    (run_dir / "tensorboard" / "plugins").touch()
+    with pytest.raises(CaptureError, match="the traces could not be put in place"):
+        profile(str(run_dir), 0.5)
+    assert not list(run_dir.glob(".capture-*"))
     (tmp_path / "last").touch()
     job.join()
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("tfcluster-pull")]
