@@ -42,7 +42,7 @@ def tensorboard(
         tasks = view.dumped_tasks() if isinstance(view, RunView) else []
         if task is not None and task not in tasks:
             raise _no_dumps(task, tasks)
-        with Server(view, host, port, tensorflow=bool(tasks)) as server:
+        with Server(view, host, port, tensorflow=bool(tasks)) as server, contextlib.suppress(KeyboardInterrupt):
             address = server.address()
             typer.echo(f"TensorBoard of {view.title}: {address}")
             if tasks:
@@ -54,11 +54,10 @@ def tensorboard(
                 typer.echo(f"from your own machine: ssh -L {number}:localhost:{number} {os.uname().nodename}")
             typer.echo("Ctrl-C ends it")
             sys.stdout.flush()
-            with contextlib.suppress(KeyboardInterrupt):
-                while not server.wait(REFRESH):
-                    with contextlib.suppress(StorageError):  # it may answer again
-                        view.refresh()
-                raise SystemExit(1)
+            while not server.wait(REFRESH):
+                with contextlib.suppress(StorageError):  # it may answer again
+                    view.refresh()
+            raise SystemExit(1)
 
 
 def _no_dumps(task: str, tasks: list[str]) -> Exception:

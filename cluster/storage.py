@@ -8,10 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.errors import StorageError
 from cluster.locations import shown
+from pipelines.file_systems import CannotOpenError, content, open_file_system
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -41,10 +42,9 @@ def open_filesystem(uri: str) -> tuple[FileSystem, str]:
     if "://" not in uri:
         return fs.LocalFileSystem(), uri
     try:
-        found: tuple[FileSystem, str] = fs.FileSystem.from_uri(uri)
-    except (OSError, ValueError, NotImplementedError) as error:
-        raise StorageError("the storage cannot be opened", shown(uri), shown(_first_line(error))) from None
-    return found
+        return open_file_system(uri)
+    except CannotOpenError as error:
+        raise StorageError("the storage cannot be opened", shown(uri), shown(str(error))) from None
 
 
 class RunDirectory:
@@ -231,13 +231,10 @@ def read_text(uri: str, name: str) -> str | None:
     """
     filesystem, base = open_filesystem(uri)
     try:
-        with filesystem.open_input_stream(f"{base.rstrip('/')}/{name}") as stream:
-            data: Any = stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        found = content(filesystem, f"{base.rstrip('/')}/{name}")
     except OSError as error:
         raise StorageError(f"{name} cannot be read", shown(uri), _first_line(error)) from None
-    return bytes(data).decode("utf-8", errors="replace")
+    return None if found is None else found.decode("utf-8", errors="replace")
 
 
 def _bytes(text: str) -> bytes:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from pipelines.errors import DataError
+from pipelines.file_systems import CannotOpenError, open_file_system
 
 #: What a file in a directory must end in to be data.
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -86,9 +87,9 @@ def _resolve(pattern: str) -> tuple[pafs.FileSystem, str]:
     place, mark, query = pattern.partition("?")
     root = _glob_root(place) if _is_glob(place) else place
     try:
-        filesystem, path = pafs.FileSystem.from_uri(root + mark + query)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError("cannot open the file system of the data", pattern, first_line(error)) from None
+        filesystem, path = open_file_system(root + mark + query)
+    except CannotOpenError as error:
+        raise DataError("cannot open the file system of the data", pattern, str(error)) from None
     below = place[len(root) :]
     return filesystem, f"{path.rstrip('/')}/{below}" if below else path
 

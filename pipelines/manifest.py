@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from pipelines.file_systems import content
 from pipelines.files import File
 
 NAME = "_SUCCESS"
@@ -86,7 +87,7 @@ def read_manifest(filesystem: pafs.FileSystem, files: Sequence[File]) -> Manifes
 def manifest_in(filesystem: pafs.FileSystem, folder: str) -> Manifest | None:
     """The manifest in `folder`, if there is one."""
     try:
-        with filesystem.open_input_stream(f"{folder}/{NAME}" if folder else NAME) as stream:
-            return Manifest.from_json(stream.read())
+        found = content(filesystem, f"{folder}/{NAME}" if folder else NAME)
     except OSError:
         return None
+    return None if found is None else Manifest.from_json(found)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from pipelines.errors import DataError
+from pipelines.file_systems import CannotOpenError, content, open_file_system
 from pipelines.files import first_line
 from pipelines.manifest import NAME, Manifest
 
@@ -35,9 +36,9 @@ def place(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
     try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError("cannot open the file system to write to", uri, first_line(error)) from None
+        filesystem, path = open_file_system(uri)
+    except CannotOpenError as error:
+        raise DataError("cannot open the file system to write to", uri, str(error)) from None
     return filesystem, path.rstrip("/")
 
 
@@ -61,8 +62,8 @@ class Staging:
 
     def plan(self) -> dict[str, Any] | None:
         """The plan of an earlier call that did not finish."""
-        with suppress(OSError, ValueError), self.filesystem.open_input_stream(f"{self.folder}/_plan.json") as stream:
-            found = json.loads(stream.read())
+        with suppress(OSError, ValueError):
+            found = json.loads(content(self.filesystem, f"{self.folder}/_plan.json") or b"null")
             return found if isinstance(found, dict) and "key" in found and "pieces" in found else None
         return None
 

@@ -173,4 +173,7 @@ def test_a_script_is_traced_and_a_request_that_is_none_is_passed_over(start, tmp
     assert not list(run_dir.glob(".capture-*"))
     (tmp_path / "last").touch()
     job.join()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("tfcluster-pull")]
+    pulls = [thread for thread in threading.enumerate() if thread.name.startswith("tfcluster-pull")]
+    for thread in pulls:  # which the run does not wait for
+        thread.join(10)
+        assert not thread.is_alive()
