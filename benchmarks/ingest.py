@@ -40,7 +40,7 @@ SYSTEMS: dict[str, dict[str, float]] = {
     "strings": {"scan": 1, "tf_data": 1, "ours": 1, "ours_shuffled": 1, "petastorm": 0.1,
                 "petastorm_rebatch": 1, "tensorflow_io": 0.01},
     "wide": {"scan": 1, "tf_data": 1, "ours": 1, "ours_packed": 1},
-    "lists": {"scan": 1, "ours": 1, "ours_shuffled": 1},
+    "lists": {"scan": 1, "tf_data": 1, "ours": 1, "ours_shuffled": 1},
     "records": {"parse_example": 1, "ours": 1},
 }  # fmt: skip
 LIMITS = ("scan", "tf_data")

@@ -33,15 +33,39 @@ def tf_data(case: str, path: str, rows: int, batch: int) -> Any:
     import pyarrow.parquet as pq
     import tensorflow as tf
 
-    table = pq.ParquetFile(path).read_row_group(0).slice(0, 65_536)
+    table = pq.ParquetFile(path).read_row_group(0).slice(0, 65_536).combine_chunks()
     columns = []
-    for column in table.columns:
+    for column in (column.chunk(0) for column in table.columns):
         if str(column.type).startswith("fixed_size_list"):
-            columns.append(tf.constant(column.combine_chunks().values.to_numpy().reshape(len(table), -1)))
-        elif not str(column.type).startswith("list"):  # which rebatch does not know
-            columns.append(tf.constant(np.asarray(column.to_numpy())))
+            columns.append(tf.constant(column.flatten().to_numpy().reshape(len(table), -1)))
+        elif str(column.type).startswith("list"):
+            splits = np.concatenate([[0], np.cumsum(column.value_lengths())])
+            columns.append(tf.RaggedTensor.from_row_splits(column.flatten().to_numpy(), splits))
+        else:
+            columns.append(tf.constant(column.to_numpy(zero_copy_only=False)))
+    if case == "lists":
+        return _cut_by_hand(columns, len(table), rows, batch)
     repeated = tf.data.Dataset.range(-(-rows // len(table))).map(lambda _: tuple(tf.identity(c) for c in columns))
     return repeated.rebatch(batch).take(-(-rows // batch)).prefetch(8)
+
+
+def _cut_by_hand(columns: list[Any], length: int, rows: int, batch: int) -> Any:
+    """Batches of dense and ragged columns, whose rebatch is not made for ragged ones."""
+    import tensorflow as tf
+
+    def cut(index: Any) -> Any:
+        start = index * batch % length
+
+        def part(column: Any) -> Any:
+            if not isinstance(column, tf.RaggedTensor):
+                return column[start : start + batch]
+            splits = column.row_splits[start : start + batch + 1]
+            values = column.values[splits[0] : splits[-1]]
+            return tf.RaggedTensor.from_row_splits(values, splits - splits[0], validate=False)
+
+        return tuple(map(part, columns))
+
+    return tf.data.Dataset.range(-(-rows // batch)).map(cut).prefetch(8)
 
 
 def ours(case: str, path: str, rows: int, batch: int, **options: Any) -> Any:

@@ -6,6 +6,8 @@ the offsets between rows. `pipelines.decode` makes tensors of the parts, in Tens
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,23 @@ from pipelines.schema import Fixed, Kind, Number, Ragged, Text
 Array = npt.NDArray[Any]
 #: The dtype of a scalar part that holds the bytes of all strings of a column.
 BYTES = np.dtype(object)
+#: Types whose buffers are what numpy has, too.
+_NUMBERS = {
+    getattr(pa.lib, f"Type_{name}")
+    for name in (
+        "INT8",
+        "INT16",
+        "INT32",
+        "INT64",
+        "UINT8",
+        "UINT16",
+        "UINT32",
+        "UINT64",
+        "HALF_FLOAT",
+        "FLOAT",
+        "DOUBLE",
+    )
+}
 
 
 def part_dtypes(kind: Kind) -> list[np.dtype[Any]]:
@@ -29,6 +48,13 @@ def part_dtypes(kind: Kind) -> list[np.dtype[Any]]:
     if isinstance(kind, Ragged):
         return [np.dtype(np.int64), *part_dtypes(kind.item)]
     return part_dtypes(kind.item)
+
+
+def parts_of(arrow: pa.DataType, kind: Kind) -> Callable[[pa.Array], list[Array]]:
+    """What makes the parts of a column of the type `arrow` without nulls: `parts`, or where it can be less, that."""
+    if isinstance(kind, Number) and _is_plain(arrow, kind):
+        return _as_it_is
+    return partial(parts, kind=kind)
 
 
 def parts(column: pa.Array, kind: Kind) -> list[Array]:
@@ -71,7 +97,19 @@ def packed(columns: list[pa.Array], kind: Kind) -> Array:
     """Columns of one kind of number without nulls, side by side: `[rows, columns]`."""
     item = kind.item if isinstance(kind, Fixed) else kind
     assert isinstance(item, Number)
+    if all(_is_plain(column.type, item) for column in columns):  # Arrow does it in less time, and lets Python go on
+        batch = pa.RecordBatch.from_arrays(columns, [str(place) for place in range(len(columns))])
+        return np.asarray(batch.to_tensor(row_major=True).to_numpy())
     return np.stack([numbers(plain(column), item) for column in columns], axis=1)
+
+
+def _is_plain(arrow: pa.DataType, kind: Number) -> bool:
+    """Whether the values of a column lie in memory as those of a numpy array of this kind do."""
+    return arrow.id in _NUMBERS and bool(arrow.to_pandas_dtype() == np.dtype(kind.dtype))
+
+
+def _as_it_is(column: pa.Array) -> list[Array]:
+    return [column.to_numpy()]
 
 
 def _text(column: pa.Array) -> list[Array]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import remote
-from pipelines.decode import tensor
+from pipelines.decode import rows_of, tensor
 from pipelines.layout import Request
 from pipelines.reader import Reader, ReadPlan
 from pipelines.schema import Fixed, Kind, Ragged
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Chunks that are made ready at the same time.
 PARALLEL_CHUNKS = 2
-#: Batches that wait to be taken.
-READY_BATCHES = 8
 #: The `dataset_name` option of these datasets and of all that is made from them with map, prefetch and the like. Their
 #: batches are those of one worker already, and must not be split over the workers once more.
 PER_WORKER = "per-worker"
@@ -64,7 +62,7 @@ def file_dataset(
     if not resumes and per_step == 1:
         count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
         batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-    batches = batches.prefetch(READY_BATCHES).with_options(per_worker_options(deterministic=deterministic))
+    batches = batches.prefetch(reader.ready_batches).with_options(per_worker_options(deterministic=deterministic))
     told = resumes or per_step > 1
     return _of_length(batches, -(-reader.batches // per_step)) if told and not repeat else batches
 
@@ -144,7 +142,7 @@ def leased_dataset(reader: Reader) -> tf.data.Dataset:
 
     batches = tf.data.Dataset.range(1).flat_map(_as_it_is(reading))
     batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return batches.prefetch(READY_BATCHES).with_options(per_worker_options(deterministic=True))
+    return batches.prefetch(reader.ready_batches).with_options(per_worker_options(deterministic=True))
 
 
 def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
@@ -227,7 +225,8 @@ def _sliced(batch: tf.Tensor, columns: Any) -> tf.data.Dataset:
     rows = first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first, out_type=tf.int64)[0]
 
     def part(index: tf.Tensor) -> Any:
-        return tf.nest.map_structure(lambda column: column[index * batch : (index + 1) * batch], columns)
+        start, stop = index * batch, tf.minimum((index + 1) * batch, rows)
+        return tf.nest.map_structure(lambda column: rows_of(column, start, stop), columns)
 
     return tf.data.Dataset.range(-(-rows // batch)).map(_as_it_is(part))
 

@@ -26,6 +26,19 @@ def tensor(parts: Iterator[tf.Tensor], kind: Kind) -> Any:
     return folded(tensor(parts, kind.item), kind.size)
 
 
+def rows_of(column: Any, start: tf.Tensor, stop: tf.Tensor) -> Any:
+    """The rows `start` to `stop` of a tensor or a ragged tensor; what its own slices do in five times as many steps."""
+    import tensorflow as tf
+
+    if not isinstance(column, tf.RaggedTensor):
+        return column[start:stop]
+    if (size := column.uniform_row_length) is not None:
+        return tf.RaggedTensor.from_uniform_row_length(rows_of(column.values, start * size, stop * size), size)
+    splits = column.row_splits[start : stop + 1]
+    values = rows_of(column.values, splits[0], splits[-1])
+    return tf.RaggedTensor.from_row_splits(values, splits - splits[0], validate=False)
+
+
 def folded(items: Any, size: int) -> Any:
     """`[rows * size, …]` as `[rows, size, …]`."""
     import tensorflow as tf

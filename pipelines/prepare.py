@@ -10,9 +10,12 @@ from pipelines.errors import DataError
 from pipelines.files import first_line
 from pipelines.layout import PRESENT, Layout
 
+#: Asked of each column of each table: Arrow's functions for it take as long as all else that is done with a column.
+_LISTS = (pa.lib.Type_LIST, pa.lib.Type_LARGE_LIST, pa.lib.Type_FIXED_SIZE_LIST)
 
-def prepare(table: pa.Table, layout: Layout, where: str) -> pa.Table:
-    """The layout's columns and masks, in one chunk each and without nulls.
+
+def prepare(table: pa.Table, layout: Layout, where: str) -> pa.RecordBatch:
+    """The layout's columns and masks without nulls.
 
     Args:
         table: what a source has read of a unit, taken apart.
@@ -22,16 +25,27 @@ def prepare(table: pa.Table, layout: Layout, where: str) -> pa.Table:
     Raises:
         DataError: a value that a cast cannot keep, or a null that nothing is to stand for; with unit and column.
     """
-    columns: dict[str, pa.ChunkedArray] = {}
+    found = columns_of(table)
+    columns: dict[str, pa.Array] = {}
     for name, arrow in layout.columns.items():
-        column = table[name]
+        column = found[name]
         if name in layout.masks:
             columns[name + PRESENT] = column.is_valid()
         columns[name] = _filled(_cast(column, arrow, name, where), name, layout, where)
-    return pa.table({name: _one_chunk(column) for name, column in columns.items()})
+    return pa.RecordBatch.from_arrays([*columns.values()], [*columns])
 
 
-def _cast(column: pa.ChunkedArray, arrow: pa.DataType, name: str, where: str) -> pa.ChunkedArray:
+def columns_of(table: pa.Table | pa.RecordBatch) -> dict[str, pa.Array]:
+    """Each column in one piece, by name."""
+    if isinstance(table, pa.RecordBatch):
+        columns = table.columns
+    else:
+        batches = table.to_batches()
+        columns = batches[0].columns if len(batches) == 1 else map(_one_chunk, table.columns)
+    return dict(zip(table.schema.names, columns, strict=True))
+
+
+def _cast(column: pa.Array, arrow: pa.DataType, name: str, where: str) -> pa.Array:
     if column.type.equals(arrow):
         return column
     try:
@@ -41,7 +55,7 @@ def _cast(column: pa.ChunkedArray, arrow: pa.DataType, name: str, where: str) ->
         raise DataError(f"a value does not fit {arrow}", seen, f"{first_line(error)}; cast to a wider type") from None
 
 
-def _filled(column: pa.ChunkedArray, name: str, layout: Layout, where: str) -> pa.ChunkedArray:
+def _filled(column: pa.Array, name: str, layout: Layout, where: str) -> pa.Array:
     missing = _nulls(column)
     if not missing:
         return column
@@ -56,19 +70,15 @@ def _filled(column: pa.ChunkedArray, name: str, layout: Layout, where: str) -> p
     )
 
 
-def _nulls(column: pa.ChunkedArray | pa.Array) -> int:
+def _nulls(column: pa.Array) -> int:
     """Nulls in a column, and among the items of its lists."""
     found = int(column.null_count)
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    for chunk in chunks:
-        if _is_list(chunk.type):
-            found += _nulls(chunk.flatten())
-    return found
+    return found + _nulls(column.flatten()) if _is_list(column.type) else found
 
 
-def _with_fill(column: pa.ChunkedArray, name: str, value: object, where: str) -> pa.ChunkedArray:
+def _with_fill(column: pa.Array, name: str, value: object, where: str) -> pa.Array:
     try:
-        return pa.chunked_array([_fill(chunk, value) for chunk in column.chunks], column.type)
+        return _fill(column, value)
     except (pa.ArrowException, ValueError, TypeError) as error:
         seen = f"{where}, {value!r} for {column.type}"
         raise DataError(f"fill of column {name} is not of its type", seen, first_line(error)) from None
@@ -121,7 +131,7 @@ def _neutral(arrow: pa.DataType) -> object:
 
 
 def _is_list(arrow: pa.DataType) -> bool:
-    return bool(pa.types.is_list(arrow) or pa.types.is_large_list(arrow) or pa.types.is_fixed_size_list(arrow))
+    return arrow.id in _LISTS
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

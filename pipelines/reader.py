@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines import busy, shards
-from pipelines.columns import Array, packed, part_dtypes, parts
-from pipelines.layout import Feature, Request
+from pipelines.columns import Array, packed, part_dtypes, parts_of
+from pipelines.layout import Feature, Layout, Request
 from pipelines.leases import Desk
-from pipelines.prepare import prepare
+from pipelines.prepare import columns_of, prepare
 from pipelines.shards import Block, Chunk, Line, Piece, Sharding, Span, Unit
 from pipelines.source import where
 from pipelines.sources import Files, Opened, open_source
@@ -34,6 +34,8 @@ CHUNK_BYTES = 32 * 2**20
 #: they are small, so many that they have as many rows as two chunks. With the pieces in use and what TensorFlow has
 #: taken of them, that is all that a reader holds in memory.
 AHEAD = 2
+#: Batches that wait to be taken, at most; and fewer where they are as large as this many chunks.
+READY_BATCHES, READY_CHUNKS = 8, 2
 _THREADS = min(16, 2 * (os.cpu_count() or 1))
 #: The epoch of the iteration that begins now, and the rows that it has before it, over all shards: None for all rows,
 #: an empty line for none.
@@ -107,6 +109,7 @@ class Reader:
         rows: of the whole dataset.
         batches: of a whole epoch on each shard.
         chunk_rows: rows that are handed to TensorFlow at once, about.
+        ready_batches: batches that may wait to be taken.
         lately: of records, what was handed to it in the last chunks, chunk by chunk.
         read_at: when the last of them was, on the clock of `time.monotonic`.
         start_now: asked where it starts whenever an iteration begins, for a loop that may begin one and not finish it,
@@ -124,13 +127,15 @@ class Reader:
         self.rows = sum(unit.rows for unit in self.units)
         self.batches = shards.batch_count(self.rows, plan.sharding)
         self.start_now: StartNow = self._next_epoch
+        self._parts = [_parts_of(feature, self.layout) for feature in self.layout.features]
         size = sum(unit.size for unit in self.units)
-        self.chunk_rows = min(CHUNK_ROWS, max(1, self.rows * CHUNK_BYTES // max(size, 1)))
+        in_chunk = max(1, self.rows * CHUNK_BYTES // max(size, 1))
+        self.chunk_rows = min(CHUNK_ROWS, in_chunk)
+        self.ready_batches = min(READY_BATCHES, max(2, READY_CHUNKS * in_chunk // plan.sharding.batch))
         self._begun = 0
         self._lock = threading.Lock()
         self._orders: dict[int, _Order] = {}
         self._iterations: collections.OrderedDict[int, _Iteration] = collections.OrderedDict()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
         self.lately: collections.deque[list[Piece]] = collections.deque(maxlen=_LATELY)
         self.read_at = 0.0
         if self.records is not None:
@@ -185,7 +190,8 @@ class Reader:
             if self.records is not None:
                 self.lately.append(iteration.parts(start, stop))
                 self.read_at = time.monotonic()
-            return [part for feature in self.layout.features for part in _parts(table, feature)]
+            columns = columns_of(table)
+            return [part for of_feature in self._parts for part in of_feature(columns)]
 
     def origins(self, piece: Piece) -> Iterator[tuple[Unit, Array]]:
         """Where the rows of a piece are from: units, and the numbers of the rows in them, `[rows]` of int64."""
@@ -204,7 +210,7 @@ class Reader:
     def _iterate(self, number: int, line: Line) -> None:
         """Be ready to read `line` as iteration `number`; the lock is held."""
         pieces = [piece for span in line for piece in shards.pieces(span, self._order(span.epoch).ends)]
-        self._iterations[number] = _Iteration(self._load, self._pool, pieces)
+        self._iterations[number] = _Iteration(self._load, pieces)
 
     def _order(self, epoch: int) -> _Order:
         """The blocks of an epoch; those of the last few are kept."""
@@ -216,7 +222,7 @@ class Reader:
             self._orders[epoch] = _Order(blocks, shards.ends_of(blocks))
         return self._orders[epoch]
 
-    def _load(self, piece: Piece) -> pa.Table:
+    def _load(self, piece: Piece) -> pa.RecordBatch | pa.Table:
         """The rows of a piece in their order, without nulls."""
         with self._lock:
             block = self._order(piece.epoch).blocks[piece.block]
@@ -227,10 +233,9 @@ class Reader:
             rows = shards.row_order(shards.rows_of(block), seed=self.plan.seed, epoch=piece.epoch, block=piece.block)
             return table.take(pa.array(rows[piece.start : piece.stop]))
 
-    def _decoded(self, block: Block) -> pa.Table:
+    def _decoded(self, block: Block) -> pa.RecordBatch | pa.Table:
         """The rows of a block in the order of its row groups, without nulls."""
-        tables = [prepare(self.source.read(unit), self.layout, where(unit)) for unit in block]
-        return pa.concat_tables(tables).combine_chunks() if self.plan.shuffle else tables[0]
+        return _joined([prepare(self.source.read(unit), self.layout, where(unit)) for unit in block])
 
 
 @dataclass(frozen=True)
@@ -242,20 +247,32 @@ class _Order:
 
 
 class _Iteration:
-    """The pieces of one iteration, loaded a few ahead of the chunks that are asked for, and let go behind them."""
+    """The pieces of one iteration, loaded a few ahead of the chunks that are asked for, and let go behind them.
 
-    def __init__(self, load: Callable[[Piece], pa.Table], pool: ThreadPoolExecutor, pieces: list[Piece]) -> None:
-        self._load, self._pool, self._pieces = load, pool, pieces
+    Its threads end with it: as long as a thread lives, the allocator keeps for it what its tables took.
+    """
+
+    def __init__(self, load: Callable[[Piece], pa.RecordBatch | pa.Table], pieces: list[Piece]) -> None:
+        self._load, self._pieces = load, pieces
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
         self._ends = np.cumsum([piece.rows for piece in pieces], dtype=np.int64)
         self._lock = threading.Lock()
-        self._tables: dict[int, Future[pa.Table]] = {}
+        self._tables: dict[int, Future[pa.RecordBatch | pa.Table]] = {}
         self._taken = [0] * len(pieces)
+        self._left = len(pieces)
+        self._given_up = False
 
-    def rows(self, start: int, stop: int) -> pa.Table:
-        """Positions `start` to `stop` of the shard's line, in one chunk where they lie in one piece."""
+    def rows(self, start: int, stop: int) -> pa.RecordBatch | pa.Table:
+        """Positions `start` to `stop` of the shard's line.
+
+        Raises:
+            StopIteration: the iteration was given up meanwhile.
+        """
         first = int(np.searchsorted(self._ends, start, side="right"))
         last = int(np.searchsorted(self._ends, stop, side="left"))
         with self._lock:
+            if self._given_up:
+                raise StopIteration
             for index in range(first, self._ahead_of(last, 2 * (stop - start))):
                 if index not in self._tables and self._taken[index] < self._pieces[index].rows:
                     self._tables[index] = self._pool.submit(self._load, self._pieces[index])
@@ -264,9 +281,12 @@ class _Iteration:
         for index, table in wanted.items():
             before = int(self._ends[index]) - self._pieces[index].rows
             low, high = max(start - before, 0), min(stop - before, self._pieces[index].rows)
-            found.append(table.result().slice(low, high - low))
+            try:
+                found.append(table.result().slice(low, high - low))
+            except CancelledError:
+                raise StopIteration from None
             self._let_go(index, high - low)
-        return found[0] if len(found) == 1 else pa.concat_tables(found).combine_chunks()
+        return _joined(found)
 
     def parts(self, start: int, stop: int) -> list[Piece]:
         """Positions `start` to `stop` of the shard's line as pieces."""
@@ -290,21 +310,30 @@ class _Iteration:
             self._taken[index] += rows
             if self._taken[index] >= self._pieces[index].rows:
                 self._tables.pop(index, None)
+                self._left -= 1
+            if not self._left:
+                self._pool.shutdown(wait=False)
 
     def end(self) -> None:
         """Give up what is loaded and what waits to be."""
         with self._lock:
-            for table in self._tables.values():
-                table.cancel()
+            self._given_up = True
+            self._pool.shutdown(wait=False, cancel_futures=True)
             self._tables.clear()
 
 
-def _parts(table: pa.Table, feature: Feature) -> list[Array]:
-    columns = [_one_chunk(table[name]) for name in feature.columns]
+def _parts_of(feature: Feature, layout: Layout) -> Callable[[dict[str, pa.Array]], list[Array]]:
+    """What makes the parts of a feature of the columns that it is made of."""
     if feature.packs:
-        return [packed(columns, feature.kind).reshape(-1)]
-    return parts(columns[0], feature.kind)
+        return lambda columns: [packed([columns[name] for name in feature.columns], feature.kind).reshape(-1)]
+    (name,) = feature.columns
+    make = parts_of(layout.columns.get(name, pa.bool_()), feature.kind)  # a mask is not among them
+    return lambda columns: make(columns[name])
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def _joined(tables: list[pa.RecordBatch | pa.Table]) -> pa.RecordBatch | pa.Table:
+    """The rows of all of them, one after the other; a table only where a batch cannot hold so many strings."""
+    if len(tables) == 1:
+        return tables[0]
+    parts = [batch for table in tables for batch in (table.to_batches() if isinstance(table, pa.Table) else [table])]
+    return pa.Table.from_batches(parts).combine_chunks()

@@ -16,6 +16,7 @@ from pipelines.memory import MemorySource
 from pipelines.reader import Reader, ReadPlan
 from pipelines.shards import Sharding, Unit
 from pipelines.sources import Files, Opened
+from tests.idle import until_idle
 
 
 class Clock:
@@ -113,7 +114,7 @@ def test_a_reader_is_busy_while_it_reads_and_not_while_nobody_asks() -> None:
     assert share.share() == 1.0
     source.go.set()
     thread.join(20)
-    reader._pool.shutdown()
+    until_idle(reader)
     share.share()
     before = busy.reads.seconds()
     assert before > 0

@@ -24,6 +24,7 @@ from pipelines.layout import Request
 from pipelines.reader import AHEAD, Reader, ReadPlan
 from pipelines.shards import MIX_UNITS_ROWS, Remainder, Sharding, left, rows_in, whole
 from pipelines.sources import Files
+from tests.idle import until_idle
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -370,7 +371,7 @@ def test_the_end_of_an_epoch_of_100_million_rows_is_resumed_as_quickly_as_its_st
             reader.read(chunk)
         finally:
             sys.setprofile(None)
-            reader._pool.shutdown(wait=True)
+            until_idle(reader)
         return calls, read
 
     batches = LARGE // 4 // 1024

@@ -13,6 +13,7 @@ from pipelines.memory import MemorySource
 from pipelines.reader import AHEAD, CHUNK_ROWS, Reader, ReadPlan
 from pipelines.shards import MIX_UNITS, Sharding, Span, Unit
 from pipelines.sources import Files, Opened
+from tests.idle import until_idle
 
 ROWS, UNIT = 1_000_000, 8_192
 
@@ -67,7 +68,7 @@ def test_little_is_read_ahead_of_the_first_batch(source: Counting) -> None:
     reader = reader_of(source)
     first, *_ = reader.begin()
     assert np.array_equal(reader.read(first)[0], np.arange(1024))
-    reader._pool.shutdown()
+    until_idle(reader)
     assert sorted(source.read_units) == [*range(1 + AHEAD)]
 
 
@@ -76,6 +77,38 @@ def test_no_more_is_read_ahead_than_two_chunks(source: Counting) -> None:
     chunks = reader.begin()
     for chunk in chunks[:-3]:
         reader.read(chunk)
-    reader._pool.shutdown()
+    until_idle(reader)
     taken = int(chunks[-4][2])
     assert len(source.read_units) <= -(-(taken + 2 * CHUNK_ROWS) // UNIT) + 1
+
+
+def reading() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("read")}
+
+
+def test_the_threads_of_an_iteration_end_with_it(source: Counting) -> None:
+    before = reading()
+    reader = reader_of(source)
+    for chunk in reader.begin():
+        reader.read(chunk)
+        mine = reading() - before
+    assert mine
+    for thread in mine:
+        thread.join(10)
+    assert reading() <= before
+
+
+def test_an_iteration_that_others_have_replaced_ends(source: Counting) -> None:
+    before = reading()
+    reader = reader_of(source)
+    first, second, *_ = reader.begin()
+    iteration = reader._iterations[0]
+    reader.read(first)
+    for _ in range(3):
+        reader.begin()
+    for asked in (lambda: reader.read(second), lambda: iteration.rows(int(second[1]), int(second[2]))):
+        with pytest.raises(StopIteration):
+            asked()
+    for thread in reading() - before:
+        thread.join(10)
+        assert not thread.is_alive()
