@@ -8,6 +8,7 @@ import os
 import re
 import select
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Collection, Iterator
@@ -17,7 +18,7 @@ import hypothesis
 import pytest
 
 #: Seconds that a test may take, with its fixtures, by the folder it lies in; `@pytest.mark.timeout` says otherwise.
-LIMITS = {"unit": 30, "browser": 120, "tf": 180, "tf_data": 180, "ray": 300, "soak": 3600}
+LIMITS = {"unit": 30, "files": 60, "browser": 120, "tf": 180, "tf_data": 180, "ray": 300, "soak": 3600}
 #: Inherited by every process that a test starts, and so found again however far it went away.
 VARIABLE, SESSION = "TFCLUSTER_TEST_SESSION", uuid.uuid4().hex
 #: What a Ray cluster keeps running between jobs: its daemons, and workers that have no actor or task.
@@ -128,3 +129,26 @@ def s3_server() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"{host}:{port}"
     server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str) -> str:
+    """A storage of this test's own on the S3 server, with its key, secret and options in the URI."""
+    options = f"scheme=http&endpoint_override={s3_server}&region=us-east-1&allow_bucket_creation=true"
+    return f"s3://key:hush-hush@bucket-{uuid.uuid4().hex[:8]}/runs?{options}"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"this root cannot mount a file system: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)

@@ -14,7 +14,7 @@ import pytest
 from cluster.board_views import RunView, StorageView
 from cluster.tensorboard import Server
 from tests.browser.conftest import Browser
-from tests.unit.test_tensorboard import ask, curve, make_run
+from tests.files.test_tensorboard import ask, curve, make_run
 
 pytestmark = [
     pytest.mark.timeout(180),

@@ -18,9 +18,6 @@ from cluster.events import Event
 from cluster.launcher import Result, run
 from cluster.plan import Plan
 from cluster.tasks import Task
-from tests.unit.conftest import small_disk
-
-__all__ = ["small_disk"]  # a fixture that the unit tests have too
 
 JOBS = Path(__file__).parent / "jobs"
 #: No single thing that a test waits for takes longer, even on two busy cores.

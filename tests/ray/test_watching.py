@@ -16,11 +16,8 @@ import pytest
 from cluster.board_views import RunView
 from cluster.errors import UserCodeError
 from cluster.tensorboard import Server
+from tests.files.test_tensorboard import ask
 from tests.ray.conftest import JOBS
-from tests.unit.conftest import s3
-from tests.unit.test_tensorboard import ask
-
-__all__ = ["s3"]  # a fixture that the unit tests have too
 
 pytestmark = pytest.mark.timeout(240)
 #: The only run of dumps that Debugger V2 knows.

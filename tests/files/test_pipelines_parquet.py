@@ -22,7 +22,7 @@ from pipelines.schema import Fixed, Kind, Number, Ragged, Text
 from pipelines.shards import Sharding, Unit, left, whole
 from pipelines.sources import Files, open_source
 from tests.every_type import EVERY_TYPE, every_type, expected, same, types_here
-from tests.unit.parquet_rows import reader_of, rebuilt, refusal, values, write
+from tests.files.parquet_rows import reader_of, rebuilt, refusal, values, write
 
 pytestmark = pytest.mark.timeout(60)
 

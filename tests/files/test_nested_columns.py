@@ -21,8 +21,8 @@ from pipelines.shards import Sharding
 from pipelines.sources import Files, open_source
 from pipelines.summary import summarize
 from tests.every_type import rows_apart
+from tests.files.parquet_rows import reader_of, rebuilt, refusal, values, write
 from tests.nested import random_table
-from tests.unit.parquet_rows import reader_of, rebuilt, refusal, values, write
 
 pytestmark = pytest.mark.timeout(60)
 
