@@ -33,13 +33,13 @@ READER = Path(__file__).with_name("ingest_reader.py")
 #: Systems by case; with the share of the rows that slow ones read.
 SYSTEMS: dict[str, dict[str, float]] = {
     "numeric": {
-        "scan": 1, "tf_data": 1, "ours": 1, "ours_packed": 1, "ours_shuffled": 1,
+        "scan": 1, "tf_data": 1, "ours": 1, "ours_packed": 1, "ours_stacked": 1, "ours_shuffled": 1,
         "petastorm": 0.1, "petastorm_rebatch": 1,
         "iter_tf_batches": 0.02, "to_tf": 0.25, "tensorflow_io": 0.01,
     },
     "strings": {"scan": 1, "tf_data": 1, "ours": 1, "ours_shuffled": 1, "petastorm": 0.1,
                 "petastorm_rebatch": 1, "tensorflow_io": 0.01},
-    "wide": {"scan": 1, "tf_data": 1, "ours": 1, "ours_packed": 1},
+    "wide": {"scan": 1, "tf_data": 1, "ours": 1, "ours_packed": 1, "ours_stacked": 1},
     "lists": {"scan": 1, "tf_data": 1, "ours": 1, "ours_shuffled": 1},
     "records": {"parse_example": 1, "ours": 1},
 }  # fmt: skip

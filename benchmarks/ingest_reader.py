@@ -45,7 +45,7 @@ def tf_data(case: str, path: str, rows: int, batch: int) -> Any:
             columns.append(tf.constant(column.to_numpy(zero_copy_only=False)))
     if case == "lists":
         return _cut_by_hand(columns, len(table), rows, batch)
-    repeated = tf.data.Dataset.range(-(-rows // len(table))).map(lambda _: tuple(tf.identity(c) for c in columns))
+    repeated = tf.data.Dataset.from_tensors(tuple(columns)).repeat(-(-rows // len(table)))
     return repeated.rebatch(batch).take(-(-rows // batch)).prefetch(8)
 
 
@@ -81,12 +81,29 @@ def ours_shuffled(case: str, path: str, rows: int, batch: int) -> Any:
 
 
 def ours_packed(case: str, path: str, rows: int, batch: int) -> Any:
-    """With the columns of each dtype in one matrix."""
+    """With the columns of each dtype in one matrix, by `pack`."""
+    return ours(case, path, rows, batch, columns=(), pack=_by_dtype(path))
+
+
+def ours_stacked(case: str, path: str, rows: int, batch: int) -> Any:
+    """The same matrices made of single columns, as one does without `pack`."""
+    import tensorflow as tf
+
+    pack = _by_dtype(path)
+
+    def stacked(features: Any, label: Any) -> Any:
+        return {name: tf.stack([features[column] for column in of], axis=1) for name, of in pack.items()}, label
+
+    return ours(case, path, rows, batch).map(stacked, num_parallel_calls=2).prefetch(8)
+
+
+def _by_dtype(path: str) -> dict[str, tuple[str, ...]]:
+    """The columns of each dtype but the label, which begin with its letter."""
     import pyarrow.parquet as pq
 
     names = pq.read_schema(path).names
-    pack = {kind: tuple(n for n in names if n[0] == kind and n[1:].isdigit()) for kind in "fi"}
-    return ours(case, path, rows, batch, columns=(), pack={name: of for name, of in pack.items() if of})
+    found = {kind: tuple(n for n in names if n[0] == kind and n[1:].isdigit()) for kind in "fi"}
+    return {name: of for name, of in found.items() if of}
 
 
 def petastorm(case: str, path: str, rows: int, batch: int) -> Any:
@@ -157,8 +174,8 @@ def _ray_data_again(path: str) -> Any:
 SYSTEMS: dict[str, Callable[[str, str, int, int], Any]] = {
     system.__name__: system
     for system in (
-        scan, tf_data, ours, ours_shuffled, ours_packed, petastorm, petastorm_rebatch, tensorflow_io, parse_example,
-        iter_tf_batches, to_tf,
+        scan, tf_data, ours, ours_shuffled, ours_packed, ours_stacked, petastorm, petastorm_rebatch, tensorflow_io,
+        parse_example, iter_tf_batches, to_tf,
     )
 }  # fmt: skip
 

@@ -141,6 +141,13 @@ def _version_findings(spec: JobSpec, nodes: Sequence[Node], facts: Facts) -> Ite
         keras_of(spec, tf_keras_installed=facts.versions.get("tf-keras") is not None)
     except PreflightError as error:
         yield Finding(level, error.happened, error.seen, error.todo)
+    if facts.uncompiled and (ours or here):
+        yield Finding(
+            "warning",
+            "TensorFlow is compiled anew at each start, which makes its import three times as long",
+            f"{facts.uncompiled} has no bytecode, and none is kept",
+            f"python -m compileall -q {facts.uncompiled}, once, where it may be written",
+        )
     for problem in versions_fit(tensorflow, facts.versions.get("tf-keras"), facts.versions.get("tensorflow-io"), spec):
         yield Finding(level, problem)
 

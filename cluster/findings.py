@@ -57,6 +57,7 @@ class Facts:
         data: by dataset.
         versions: installed version, or None, of tensorflow, keras, tf-keras, tensorflow-io, tensorboard and ray.
         python: version of this interpreter.
+        uncompiled: folder of a TensorFlow whose bytecode is not there and will not be kept, or None.
         addresses: IP addresses of this machine.
         prepared: whether the spec's `prepare` has run, so that its data must be there.
         autoscaling: whether the cluster adds nodes by itself.
@@ -67,6 +68,7 @@ class Facts:
     data: Mapping[str, DataFacts] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
     python: str = ""
+    uncompiled: str | None = None
     addresses: frozenset[str] = frozenset()
     prepared: bool = True
     autoscaling: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -62,6 +63,7 @@ def gather(spec: JobSpec, directory: Path, *, prepared: bool = True) -> Facts:
         data={name: _data_facts(name, data, directory) for name, data in spec.data.items()},
         versions={package: _version(names) for package, names in DISTRIBUTIONS.items()},
         python=platform.python_version(),
+        uncompiled=_uncompiled("tensorflow"),
         addresses=_addresses(),
         prepared=prepared or spec.prepare is None,
         autoscaling=_autoscaling(),
@@ -107,6 +109,20 @@ def _version(names: tuple[str, ...]) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
+
+
+def _uncompiled(package: str) -> str | None:
+    """The folder of a package that Python must compile again each time: uv installs it so, and nobody may write there.
+
+    The package is not imported.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0])
+    kept = Path(importlib.util.cache_from_source(str(folder / "__init__.py")))
+    writes = not sys.dont_write_bytecode and os.access(kept.parent if kept.parent.exists() else folder, os.W_OK)
+    return None if kept.exists() or writes else str(folder)
 
 
 def _addresses() -> frozenset[str]:

@@ -320,6 +320,14 @@ def test_a_missing_tensorflow(at: Node, runtime_env: dict[str, Any], level: str,
     assert only(plan, level) == f"TensorFlow is not installed here · Python 3.11.7 · {todo}"
 
 
+@pytest.mark.parametrize(("at", "told"), [(HERE, True), (AWAY, False)])
+def test_a_tensorflow_that_is_compiled_at_each_start(at: Node, told: bool) -> None:
+    plan = make_plan(job(), [at], replace(FINE, uncompiled="/site/tensorflow"))
+    found = [finding for finding in plan.findings if "compiled anew" in finding.happened]
+    assert [finding.level for finding in found] == (["warning"] if told else [])
+    assert all(finding.todo.startswith("python -m compileall -q /site/tensorflow") for finding in found)
+
+
 @pytest.mark.parametrize(("at", "level"), [(HERE, "error"), (JOINED, "warning"), (AWAY, "note")])
 def test_versions_that_do_not_fit(at: Node, level: str) -> None:
     facts = replace(FINE, versions={**INSTALLED, "tf-keras": "2.16.0"})

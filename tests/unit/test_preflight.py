@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import platform
 import subprocess
@@ -250,3 +251,17 @@ def test_looking_costs_neither_ray_nor_tensorflow(folder: Path) -> None:
     seconds, *loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert not {"ray", "tensorflow", "keras", "train"} & set(loaded)
     assert float(seconds) < 4  # measured: 0.6, on a machine that did nothing else
+
+
+def test_a_package_that_python_compiles_at_each_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "compiled_by_nobody"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise AssertionError('it was imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert preflight._uncompiled("there is no such package") is None
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    assert preflight._uncompiled(package.name) is None
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert preflight._uncompiled(package.name) == str(package)
+    assert compileall.compile_dir(package, quiet=1)
+    assert preflight._uncompiled(package.name) is None
