@@ -18,7 +18,7 @@ from cluster.locations import join, shown
 from cluster.mirror import Mirror
 from cluster.runs import find_run, run_names
 from cluster.spec_parts import ROLE_ORDER
-from cluster.storage import open_filesystem, read_text
+from cluster.storage import is_empty, open_filesystem, read_text
 
 #: Where a run directory has what TensorBoard shows, and in it the dumps of each task, by attempt.
 FOLDER = "tensorboard"
@@ -38,6 +38,8 @@ class View(Protocol):
 def open_view(name: str, storage: str, folder: Path, task: str | None = None) -> View:
     """What `name` means, shown below the empty `folder`: a run (its name, path, URI or `latest`), or a storage.
 
+    A storage may be empty: its runs are shown when they come.
+
     Args:
         name: as above.
         storage: where runs are looked for by name.
@@ -49,7 +51,7 @@ def open_view(name: str, storage: str, folder: Path, task: str | None = None) ->
         StorageError: it cannot be read.
     """
     if name != "latest" and ("://" in name or Path(name).is_dir()) and read_text(name, "events.jsonl") is None:
-        if run_names(name):
+        if run_names(name) or is_empty(name):
             return StorageView(name, folder)
         if "://" in name or not Path(storage, name).is_dir():
             raise RunNotFoundError("no run here", shown(name), "give a run directory, or a folder of them")
@@ -122,6 +124,11 @@ class StorageView:
     folder: Path
     _runs: dict[str, RunView] = field(default_factory=dict)
     _complete: set[str] = field(default_factory=set)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no run was there at the last refresh."""
+        return not self._runs
 
     def __post_init__(self) -> None:
         self.title = self.storage.partition("?")[0].rstrip("/").rpartition("/")[2]

@@ -33,7 +33,7 @@ def tensorboard(
     storage: Storage = "./runs",
 ) -> None:
     """Serve the TensorBoard of one run, or of all runs of a storage."""
-    from cluster.board_views import RunView, open_view
+    from cluster.board_views import RunView, StorageView, open_view
     from cluster.tensorboard import EXTRA, REFRESH, Server
 
     with tempfile.TemporaryDirectory(prefix="tfcluster-tensorboard-") as folder, _terminable():
@@ -45,6 +45,8 @@ def tensorboard(
         with Server(view, host, port, tensorflow=bool(tasks)) as server, contextlib.suppress(KeyboardInterrupt):
             address = server.address()
             typer.echo(f"TensorBoard of {view.title}: {address}")
+            if isinstance(view, StorageView) and view.is_empty:
+                typer.echo("no run is there yet; they are shown when they come")
             if tasks:
                 _tell_of_dumps(task or tasks[0], tasks)
             if isinstance(view, RunView) and view.has_traces() and importlib.util.find_spec("xprof") is None:

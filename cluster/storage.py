@@ -223,6 +223,21 @@ def download_folder(uri: str, folder: Path, wanted: Callable[[str], bool] = lamb
         raise StorageError("files could not be fetched", shown(uri), _first_line(error)) from None
 
 
+def is_empty(uri: str) -> bool:
+    """Whether nothing is below `uri`.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    from pyarrow import fs
+
+    filesystem, base = open_filesystem(uri)
+    try:
+        return not filesystem.get_file_info(fs.FileSelector(base.rstrip("/"), allow_not_found=True))
+    except OSError as error:
+        raise StorageError("the storage cannot be listed", shown(uri), _first_line(error)) from None
+
+
 def read_text(uri: str, name: str) -> str | None:
     """The text of the file `name` in the run directory `uri`, or None where there is none.
 

@@ -102,12 +102,29 @@ def test_a_run_on_remote_storage(storage: Path, board: Path, s3: str) -> None:
 
 
 def test_no_such_run(storage: Path, board: Path) -> None:
+    (storage / "notes" / "today.txt").write_text("nothing to train")
     for name in ("boats", str(storage / "notes"), f"file://{storage}/notes"):
         with pytest.raises(RunNotFoundError):
             open_view(name, str(storage), board)
 
 
 # Many runs
+
+
+def test_a_storage_that_is_empty_yet(tmp_path: Path, board: Path, s3: str) -> None:
+    runs = tmp_path / "none-yet"
+    runs.mkdir()
+    for place in (str(runs), f"file://{runs}", s3):
+        assert isinstance(open_view(place, "./runs", board), StorageView)
+    view = open_view(str(runs), "./runs", board)
+    assert isinstance(view, StorageView)
+    empty = []
+    for _ in range(2):
+        view.refresh()
+        empty.append(view.is_empty)
+        make_run(runs, "flights-1")
+    assert empty == [True, False]
+    assert files(board) == {f"flights-1/{EVENTS}"}
 
 
 def test_all_runs_of_a_storage(storage: Path, board: Path) -> None:

@@ -1,0 +1,259 @@
+"""What cannot work is refused when it is rendered: what happened · the value seen · what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.helm.cases import CASES, GPU_GROUP, JOB, S3, job
+from tests.helm.charts import Helm, RefusedError
+
+
+def roles(**kinds: Any) -> dict[str, Any]:
+    """The job with other roles."""
+    return job(job={**JOB["job"], "roles": kinds})
+
+
+def rule(policy: str, seconds: int = 0, **condition: str) -> dict[str, Any]:
+    """A deletion rule, by default for jobs that failed."""
+    return {"policy": policy, "condition": {**(condition or {"jobStatus": "FAILED"}), "ttlSeconds": seconds}}
+
+
+def rules(*given: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """The job with deletion rules."""
+    return job(rayJob={"shutdownAfterJobFinishes": False, "deletionRules": list(given)}, **values)
+
+
+ON_A_CLUSTER = job(files={}, storage=S3)
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "name begins with a digit": ({"fullnameOverride": "1st"}, "no DNS-1035 label · 1st"),
+    "name has a dot": ({"fullnameOverride": "a.b"}, "no DNS-1035 label · a.b"),
+    "cluster name of 54": ({"fullnameOverride": "a" * 54}, "at most 53 characters"),
+    "job name of 48": (job(fullnameOverride="a" * 48), "at most 47 characters"),
+    "cron name of 37": ({**CASES["cron"], "fullnameOverride": "a" * 37}, "at most 36 characters"),
+    "board name of 52": (
+        {"fullnameOverride": "a" * 52, "tensorboard": {"enabled": True}, "storage": S3},
+        "at most 51 characters",
+    ),
+    "no job": ({"mode": "job"}, "mode job needs a job · job is empty"),
+    "a job that runs nothing": (job(job={"name": "a"}), "neither entrypoint nor script"),
+    "a job that runs two things": (job(job={**JOB["job"], "script": ["a.py"]}), "entrypoint or a script"),
+    "runs that end with their Pods": (job(storage={}), "job.storage ./runs, no storage.uri"),
+    "runs where nothing is mounted": (
+        job(job={**JOB["job"], "storage": "/data/runs"}),
+        "no volume is mounted · job.storage /data/runs; mounted: /storage",
+    ),
+    "a folder that only begins alike": (job(job={**JOB["job"], "storage": "/storage2"}), "no volume is mounted"),
+    "two storages": ({"storage": {"uri": "s3://b/r", "claim": {"name": "runs"}}}, "runs have two places"),
+    "a path as URI": ({"storage": {"uri": "/runs"}}, "storage.uri is no URI · /runs"),
+    "a board of nothing": ({"tensorboard": {"enabled": True}}, "TensorBoard has nothing to show"),
+    "suspend without shutdown": (
+        job(rayJob={"suspend": True, "shutdownAfterJobFinishes": False}),
+        "can be suspended · rayJob.suspend true",
+    ),
+    "ttl without shutdown": (
+        job(rayJob={"ttlSecondsAfterFinished": 60, "shutdownAfterJobFinishes": False}),
+        "needs shutdownAfterJobFinishes · rayJob.ttlSecondsAfterFinished 60",
+    ),
+    "rules with shutdown": (job(rayJob={"deletionRules": [rule("DeleteSelf")]}), "exclude each other · 1 rules"),
+    "a rule without condition": (
+        job(rayJob={"shutdownAfterJobFinishes": False, "deletionRules": [{"policy": "DeleteSelf", "condition": {}}]}),
+        "one condition · rayJob.deletionRules[0], DeleteSelf",
+    ),
+    "a rule with two conditions": (
+        rules(rule("DeleteSelf", jobStatus="FAILED", jobDeploymentStatus="Failed")),
+        "one condition",
+    ),
+    "a rule twice": (rules(rule("DeleteSelf", 1), rule("DeleteSelf", 2)), "two deletion rules say the same"),
+    "the cluster before its workers": (
+        rules(rule("DeleteCluster", 10), rule("DeleteWorkers", 20)),
+        "DeleteCluster after 10 s, what is in it after 20 s",
+    ),
+    "the job before its cluster": (rules(rule("DeleteSelf", 1), rule("DeleteCluster", 2)), "DeleteSelf after 1 s"),
+    "workers of the autoscaler": (
+        rules(rule("DeleteWorkers"), autoscaling={"enabled": True}),
+        "no workers that the autoscaler has",
+    ),
+    "another's cluster": (
+        {**ON_A_CLUSTER, "rayJob": {**rules(rule("DeleteCluster"))["rayJob"], "clusterName": "team"}},
+        "not its own",
+    ),
+    "backoff on a cluster": ({**ON_A_CLUSTER, "rayJob": {"clusterName": "team", "backoffLimit": 1}}, "backoffLimit 1"),
+    "backoff by hand": (job(rayJob={"submissionMode": "InteractiveMode", "backoffLimit": 1}), "InteractiveMode"),
+    "suspend on a cluster": ({**ON_A_CLUSTER, "rayJob": {"clusterName": "team", "suspend": True}}, "be suspended"),
+    "sidecar on a cluster": (
+        {**ON_A_CLUSTER, "rayJob": {"clusterName": "team", "submissionMode": "SidecarMode"}},
+        "SidecarMode puts the submitter",
+    ),
+    "sidecar beside a head that restarts": (
+        job(rayJob={"submissionMode": "SidecarMode"}, head={"restartPolicy": "Always"}),
+        "head.restartPolicy Always",
+    ),
+    "autoscaler v2 with a head that restarts": (
+        {"autoscaling": {"enabled": True}, "head": {"restartPolicy": "Always"}},
+        "head.restartPolicy Always",
+    ),
+    "autoscaler v2 with workers that restart": (
+        {"autoscaling": {"enabled": True}, "workerGroups": {"cpu": {"restartPolicy": "OnFailure"}}},
+        "workerGroups.cpu.restartPolicy OnFailure",
+    ),
+    "autoscaler of the default account": (
+        {"autoscaling": {"enabled": True}, "serviceAccount": {"create": False}},
+        "service account default",
+    ),
+    "idle time without autoscaler": ({"workerGroups": {"cpu": {"idleTimeoutSeconds": 5}}}, "idleTimeoutSeconds 5"),
+    "idle time with v1": (
+        {"workerGroups": {"cpu": {"idleTimeoutSeconds": 5}}, "autoscaling": {"enabled": True, "version": "v1"}},
+        "idleTimeoutSeconds 5",
+    ),
+    "min over max": (
+        {"workerGroups": {"cpu": {"minReplicas": 3, "maxReplicas": 2}}},
+        "minReplicas 3, replicas 2, maxReplicas 2",
+    ),
+    "replicas over max": ({"workerGroups": {"cpu": {"replicas": 5, "maxReplicas": 4}}}, "replicas 5, maxReplicas 4"),
+    "a group's name": ({"workerGroups": {"GPU": GPU_GROUP}}, "no DNS label of at most 32 characters"),
+    "a group called head": ({"workerGroups": {"head": GPU_GROUP}}, "or is head · head"),
+    "no workers": ({"workerGroups": {"cpu": None}}, "workerGroups is empty"),
+    "labels of Ray": ({"head": {"rayStartParams": {"labels": "a=b"}}}, "head.rayStartParams.labels"),
+    "tokens of an old Ray": ({"rayVersion": "2.51.0"}, "knows no tokens · rayVersion 2.51.0"),
+    "password without Redis": (
+        {"gcsFaultTolerance": {"passwordSecret": {"name": "redis"}}},
+        "passwordSecret.name redis",
+    ),
+    "Redis by variable": ({"extraEnv": [{"name": "RAY_REDIS_ADDRESS", "value": "a:1"}]}, "use gcsFaultTolerance"),
+    "Redis by argument": ({"head": {"rayStartParams": {"redis-password": "x"}}}, "rayStartParams.redis-password"),
+    "autoscaler by variable": (
+        {"extraEnv": [{"name": "RAY_enable_autoscaler_v2", "value": "1"}]},
+        "use autoscaling.version",
+    ),
+    "queue without name": ({"queue": {"scheduler": "kueue"}}, "the queue has no name · queue.scheduler kueue"),
+    "name without queue": ({"queue": {"name": "team"}}, "queue.name team"),
+    "queue on a schedule": ({**CASES["cron"], "queue": {"scheduler": "kueue", "name": "a"}}, "in mode cron"),
+    "queue on a cluster": (
+        {**ON_A_CLUSTER, "rayJob": {"clusterName": "team"}, "queue": {"scheduler": "volcano", "name": "a"}},
+        "no Pods to queue",
+    ),
+    "Kueue with autoscaler": (
+        {"queue": {"scheduler": "kueue", "name": "a"}, "autoscaling": {"enabled": True}},
+        "a fixed size",
+    ),
+    "Kueue without shutdown": (
+        job(queue={"scheduler": "kueue", "name": "a"}, rayJob={"shutdownAfterJobFinishes": False}),
+        "quota back",
+    ),
+    "a job for a team's cluster": ({"job": JOB["job"]}, "job in mode cluster"),
+    "a schedule of one job": (job(cron={"schedule": "0 3 * * *"}), "cron.schedule 0 3 * * * in mode job"),
+    "no schedule": ({**CASES["cron"], "cron": {}}, "cron.schedule is empty"),
+    "a zone in the schedule": ({**CASES["cron"], "cron": {"schedule": "TZ=UTC 0 3 * * *"}}, "use cron.timeZone"),
+    "by hand on a schedule": ({**CASES["cron"], "rayJob": {"submissionMode": "InteractiveMode"}}, "InteractiveMode"),
+    "files on a cluster": (job(storage=S3, rayJob={"clusterName": "team"}), "2 files, rayJob.clusterName team"),
+    "code twice": (job(runtimeEnv={"working_dir": "s3://b/c.zip"}), "code comes from two places"),
+    "a file outside": (job(files={"../train.py": ""}), "no plain relative path, or is job.json, which is the job"),
+    "a file that is the job": (job(files={"job.json": ""}), "job.json"),
+    "files too large": (job(files={"train.py": "#" * 1_000_001}), "too large for a ConfigMap"),
+    "GPUs without a GPU group": (
+        roles(worker={"replicas": 2, "gpus": 1}),
+        "role worker · 2 tasks of 1 CPUs and 1 GPUs, room for 0",
+    ),
+    "tasks larger than a Pod": (roles(worker={"replicas": 1, "cpus": 3}), "1 tasks of 3 CPUs and 0 GPUs, room for 0"),
+    "more tasks than Pods": (roles(worker={"replicas": 3, "cpus": 2}), "3 tasks of 2 CPUs and 0 GPUs, room for 2"),
+    "more tasks in short": (roles(worker=5), "5 tasks of 1 CPUs and 0 GPUs, room for 4"),
+    "roles that fit one by one only": (
+        roles(worker={"replicas": 2, "cpus": 2}, evaluator={"cpus": 1}),
+        "the job wants 5 CPUs and 0 GPUs, they have 4 and 0",
+    ),
+    "the chief that is implied": (
+        job(job={"script": "a.py", "strategy": "parameter_server", "roles": {"worker": 2, "ps": 2}}),
+        "the job wants 5 CPUs",
+    ),
+    "the worker that is implied": (
+        job(job={"script": "a.py", "roles": {"ps": 4}}),
+        "the job wants 5 CPUs",
+    ),
+    "hostPath": ({"extraVolumes": [{"name": "a", "hostPath": {"path": "/"}}]}, "hostPath in extraVolumes, a"),
+    "a secret in extraEnv": (
+        {"extraEnv": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}]},
+        "AWS_SECRET_ACCESS_KEY in extraEnv",
+    ),
+    "a secret of a group": (
+        {"workerGroups": {"cpu": {"env": [{"name": "HF_TOKEN", "value": "x"}]}}},
+        "HF_TOKEN in workerGroups.cpu.env",
+    ),
+    "a secret of a role": (roles(worker={"env": {"DB_PASSWORD": "x"}}), "DB_PASSWORD in job.roles.worker.env"),
+    "a secret of the runtime environment": (
+        job(runtimeEnv={"env_vars": {"API_KEY": "x"}}),
+        "API_KEY in runtimeEnv.env_vars",
+    ),
+    "a password in a URI": (
+        {"storage": {"uri": "s3://key:hush-hush@bucket/runs"}},
+        "storage.uri s3://***@bucket/runs",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_it_is_refused_with_a_sentence(helm: Helm, case: str) -> None:
+    values, words = REFUSED[case]
+    with pytest.raises(RefusedError) as refused:
+        helm.render(values)
+    message = str(refused.value)
+    assert words in message
+    assert message.count(" · ") == 2
+    assert "hush-hush" not in message
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown key": ({"workerGroup": {}}, "workerGroup"),
+    "an unknown key of the job": (job(job={**JOB["job"], "rols": {}}), "rols"),
+    "an unknown key of a role": (roles(worker={"replica": 2}), "roles"),
+    "an unknown role": (roles(master=1), "master"),
+    "an unknown mode": ({"mode": "service"}, "mode"),
+    "a batch of none": (job(job={**JOB["job"], "data": {"train": {"files": "a", "batch": 0}}}), "batch"),
+    "a duration": (job(job={**JOB["job"], "timeouts": {"hang": "10 parsecs"}}), "hang"),
+    "a submission mode": (job(rayJob={"submissionMode": "K8sJob"}), "submissionMode"),
+    "a policy": (rules(rule("DeleteAll")), "policy"),
+    "a negative ttl": (job(rayJob={"ttlSecondsAfterFinished": -1}), "ttlSecondsAfterFinished"),
+    "a deadline of none": (job(rayJob={"activeDeadlineSeconds": 0}), "activeDeadlineSeconds"),
+    "a group without memory": ({"workerGroups": {"a": {"resources": {"limits": {"cpu": 1}}}}}, "memory"),
+    "a quantity": ({"workerGroups": {"cpu": {"sharedMemory": "2 GB"}}}, "sharedMemory"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_the_schema_finds_it(helm: Helm, case: str) -> None:
+    values, key = WRONG[case]
+    with pytest.raises(RefusedError, match="schema") as refused:
+        helm.render(values)
+    assert key in str(refused.value)
+
+
+ALLOWED: dict[str, dict[str, Any]] = {
+    "names as long as may be": job(fullnameOverride="a" * 47),
+    "a token's file is no secret": {"extraEnv": [{"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/token"}]},
+    "a word in a name is no secret": {"extraEnv": [{"name": "TOKENIZERS_PARALLELISM", "value": "false"}]},
+    "tasks that share a GPU": job(
+        job={**JOB["job"], "roles": {"worker": {"replicas": 16, "gpus": 0.5}}},
+        workerGroups={"cpu": None, "gpu": GPU_GROUP},
+    ),
+    "GPUs among the resources": job(
+        job={**JOB["job"], "roles": {"worker": {"replicas": 2, "gpus": 4}}},
+        workerGroups={"cpu": {"resources": {"limits": {"nvidia.com/gpu": 4}}}},
+    ),
+    "half a CPU": roles(worker={"replicas": 8, "cpus": 0.5}),
+    "a Pod of 1500m offers 2": job(
+        workerGroups={"cpu": {"resources": {"limits": {"cpu": "1500m", "memory": "4Gi"}, "requests": {"cpu": "1500m"}}}}
+    ),
+    "room at the largest": job(
+        job={**JOB["job"], "roles": {"worker": {"replicas": 8, "cpus": 2}}},
+        autoscaling={"enabled": True},
+        workerGroups={"cpu": {"replicas": 0, "maxReplicas": 8}},
+    ),
+    "a folder of the claim": job(job={**JOB["job"], "storage": "/storage/vision"}),
+}
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_it_is_not_refused(helm: Helm, case: str) -> None:
+    assert helm.render(ALLOWED[case])

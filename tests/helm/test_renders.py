@@ -1,0 +1,336 @@
+"""Whatever the chart renders is what Helm, Kubernetes and KubeRay take."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from cluster.spec import JobSpec, parse
+from tests.helm.cases import CASES, GOLDEN, JOB, job
+from tests.helm.charts import CHART, Helm, cluster_of
+
+FOLDER = Path(__file__).parent / "golden"
+KUBERNETES = ("1.30", "1.31", "1.32", "1.33", "1.34")
+OPERATORS = ("ray.io", "monitoring.coreos.com")
+
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+@every_case
+def test_lint(helm: Helm, case: str) -> None:
+    assert "0 chart(s) failed" in helm.run("lint", "--strict", str(CHART), values=CASES[case])
+
+
+@every_case
+def test_kuberay_takes_it(helm: Helm, crds: Mapping[str, dict[str, Any]], case: str) -> None:
+    ours = [d for d in helm.render(CASES[case]) if d["apiVersion"] == "ray.io/v1"]
+    assert len(ours) == 1
+    jsonschema.Draft7Validator(crds[ours[0]["kind"]]).validate(ours[0])
+
+
+def test_a_field_that_kuberay_does_not_know_is_found(helm: Helm, crds: Mapping[str, dict[str, Any]]) -> None:
+    document = json.loads(json.dumps(helm.one("RayJob", JOB)))
+    document["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
+    with pytest.raises(jsonschema.ValidationError, match="imagePolicy"):
+        jsonschema.Draft7Validator(crds["RayJob"]).validate(document)
+
+
+@every_case
+def test_kubernetes_takes_it(helm: Helm, case: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    for document in helm.render(CASES[case]):
+        if document["apiVersion"].partition("/")[0] not in OPERATORS:
+            for version in KUBERNETES:
+                kubernetes_validate.validate(document, version, strict=True)
+
+
+@every_case
+def test_nothing_has_the_same_name_twice(helm: Helm, case: str) -> None:
+    names = [(d["kind"], d["metadata"]["name"]) for d in helm.render(CASES[case])]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 63 for _, name in names)
+
+
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden(helm: Helm, case: str, request: pytest.FixtureRequest) -> None:
+    path, rendered = FOLDER / f"{case}.yaml", helm.text(CASES[case])
+    if request.config.getoption("--update", default=False):
+        path.write_text(rendered, "utf-8")
+    assert list(yaml.safe_load_all(path.read_text("utf-8"))) == list(yaml.safe_load_all(rendered)), (
+        "pytest tests/helm --update writes what is rendered now; look at the difference"
+    )
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == set(GOLDEN)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        JOB["job"],
+        {"script": ["train.py", "--rate", 0.1], "strategy": "custom", "roles": {"worker": 2}, "keras": 2},
+        {
+            "name": "all",
+            "entrypoint": "package.train:main",
+            "strategy": "parameter_server",
+            "roles": {"worker": {"replicas": 1, "cpus": 0.5, "env": {"OMP_NUM_THREADS": "1"}}, "ps": 1},
+            "data": {"train": {"files": ["s3://b/a", "s3://b/b"], "filters": [["x", ">", 1e-9]], "fill": {"x": 0.5}}},
+            "timeouts": {"hang": "1h30m", "stop": 5},
+            "partition": {"min_size": "256KiB"},
+            "profile": {"steps": [100, 110]},
+            "storage": "s3://bucket/runs",
+        },
+    ],
+)
+def test_the_job_arrives_as_it_was_written(helm: Helm, document: dict[str, Any]) -> None:
+    values = job(job=document, workerGroups={"cpu": {"replicas": 4}})
+    arrived = parse(json.loads(helm.one("ConfigMap", values)["data"]["job.json"]))
+    given = JobSpec.of({"name": "demo", **document})
+    storage = given.storage if "://" in given.storage else "/storage"
+    assert arrived == JobSpec.of({**given.to_document(), "storage": storage})
+
+
+def test_files_lie_beside_the_job(helm: Helm) -> None:
+    head = cluster_of(helm.render(JOB))["headGroupSpec"]["template"]["spec"]
+    data = helm.one("ConfigMap", JOB)["data"]
+    mounts = {m["mountPath"]: m["subPath"] for m in head["containers"][0]["volumeMounts"] if m["name"] == "job"}
+    assert set(mounts) == {"/job/job.json", "/job/train.py", "/job/package/part.py"}
+    assert data[mounts["/job/package/part.py"]] == JOB["files"]["package/part.py"]
+
+
+def test_shared_memory_is_the_pods_memory_unless_it_is_given(helm: Helm) -> None:
+    def size(case: str) -> str:
+        pod = cluster_of(helm.render(CASES[case]))["workerGroupSpecs"][-1]["template"]["spec"]
+        volume = next(v for v in pod["volumes"] if v["name"] == "shared-mem")
+        assert {"name": "shared-mem", "mountPath": "/dev/shm"} in pod["containers"][0]["volumeMounts"]
+        assert volume["emptyDir"]["medium"] == "Memory"
+        return str(volume["emptyDir"]["sizeLimit"])
+
+    assert (size("cluster"), size("job-gpu")) == ("4Gi", "32Gi")
+
+
+def test_gpus_are_limits_and_requests(helm: Helm) -> None:
+    group = cluster_of(helm.render(CASES["job-gpu"]))["workerGroupSpecs"]
+    assert [g["groupName"] for g in group] == ["gpu"]
+    resources = group[0]["template"]["spec"]["containers"][0]["resources"]
+    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == 4
+
+
+@pytest.mark.parametrize(
+    ("case", "labels"),
+    [
+        ("job-kueue", {"kueue.x-k8s.io/queue-name": "team-queue"}),
+        ("cluster-volcano", {"volcano.sh/queue-name": "training", "ray.io/priority-class-name": "training"}),
+        (
+            "job-yunikorn",
+            {
+                "yunikorn.apache.org/queue": "root.team",
+                "yunikorn.apache.org/app-id": "demo",
+                "ray.io/gang-scheduling-enabled": "true",
+            },
+        ),
+    ],
+)
+def test_queues_find_their_labels(helm: Helm, case: str, labels: dict[str, str]) -> None:
+    owner = next(d for d in helm.render(CASES[case]) if d["apiVersion"] == "ray.io/v1")
+    assert labels.items() <= owner["metadata"]["labels"].items()
+
+
+def test_the_head_is_left_to_the_launchers(helm: Helm) -> None:
+    start = cluster_of(helm.render({}))["headGroupSpec"]["rayStartParams"]
+    assert (start["num-cpus"], start["num-gpus"]) == ("0", "0")
+
+
+@pytest.mark.parametrize("case", ["cluster-everything", "cluster-service-monitor", "job-gpu", "extras"])
+def test_selectors_select_pods_of_this_release_only(helm: Helm, case: str) -> None:
+    kuberay = {"ray.io/is-ray-node", "ray.io/group"}  # labels that it sets
+    documents = helm.render(CASES[case])
+    templates = [
+        part["labels"]
+        for document in documents
+        for part in _metadata(document)
+        if part.get("labels", {}).get("app.kubernetes.io/part-of") == "tfcluster"
+    ]
+    kinds = ("Service", "Deployment", "PodDisruptionBudget")
+    for selector in [d["spec"]["selector"] for d in documents if d["kind"] in kinds]:
+        wanted = {k: v for k, v in selector.get("matchLabels", selector).items() if k not in kuberay}
+        assert wanted["app.kubernetes.io/instance"] == "demo"
+        assert any(wanted.items() <= labels.items() for labels in templates), wanted
+
+
+def _metadata(value: Any) -> list[dict[str, Any]]:
+    """The metadata of all Pods and Pod templates in it."""
+    if isinstance(value, list):
+        return [found for part in value for found in _metadata(part)]
+    if not isinstance(value, dict):
+        return []
+    is_pod = isinstance(value.get("metadata"), dict) and "containers" in value.get("spec", {})
+    return ([value["metadata"]] if is_pod else []) + [found for part in value.values() for found in _metadata(part)]
+
+
+@pytest.mark.parametrize("case", ["cluster", "job", "job-suspended", "job-on-a-cluster", "cron", "cluster-open"])
+def test_notes_tell_what_to_type(helm: Helm, case: str, tmp_path: Path) -> None:
+    text = _notes(helm, case, tmp_path)
+    assert "kubectl -n ml" in text
+    assert ("patch rayjob demo" in text) == (case == "job-suspended")
+    assert ("port-forward service/demo-head-svc 8265" in text) == (case not in ("job-on-a-cluster", "cron"))
+    assert ("asks for no token" in text) == (case == "cluster-open")
+    assert ("/storage" in text) == (case in ("job", "job-suspended"))
+
+
+def _notes(helm: Helm, case: str, folder: Path) -> str:
+    """What the notes say: `helm template` leaves them out, so they are rendered as part of an object."""
+    chart = folder / "tfcluster"
+    shutil.copytree(CHART, chart)
+    (chart / "templates" / "NOTES.txt").rename(chart / "notes.txt")
+    wrapper = '{{ dict "kind" "Notes" "text" (tpl (.Files.Get "notes.txt") .) | toYaml }}\n'
+    (chart / "templates" / "notes.yaml").write_text(wrapper)
+    rendered = helm.run("template", "demo", str(chart), "--namespace", "ml", values=CASES[case])
+    return next(str(d["text"]) for d in yaml.safe_load_all(rendered) if d and d["kind"] == "Notes")
+
+
+def test_a_field_that_kubernetes_does_not_know_is_found(helm: Helm) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+    document = json.loads(json.dumps(helm.one("Deployment", CASES["job-gpu"])))
+    document["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError, match="imagePolicy"):
+        kubernetes_validate.validate(document, KUBERNETES[-1], strict=True)
+
+
+@pytest.mark.parametrize("hands_over", ["ray job submit", "HTTP"])
+@pytest.mark.parametrize("case", ["job", "job-working-dir", "job-on-a-cluster", "job-on-a-cluster-working-dir"])
+def test_the_entrypoint_passes_the_shells_that_it_meets(helm: Helm, case: str, hands_over: str, tmp_path: Path) -> None:
+    """KubeRay puts it into a command for bash, `ray job submit` joins its words, and Ray runs that by sh."""
+    (tmp_path / "job").mkdir()
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "tfcluster"
+    program.write_text(f'#!/bin/sh\npwd > {tmp_path}/folder\necho "$1" > {tmp_path}/command\ncp "$2" {tmp_path}/seen\n')
+    program.chmod(0o755)
+    documents = helm.render(CASES[case])
+    for document in documents:
+        if document["metadata"]["name"] == "demo-job":
+            (tmp_path / "job" / "job.json").write_text(document["data"]["job.json"])
+    entrypoint = next(d["spec"]["entrypoint"] for d in documents if d["kind"] == "RayJob").replace(
+        "/job/", f"{tmp_path}/job/"
+    )
+    if hands_over == "ray job submit":
+        words = subprocess.run(
+            ["bash", "-c", f"printf '%s\\n' {entrypoint}"], capture_output=True, text=True, check=True
+        )
+        entrypoint = subprocess.list2cmdline(words.stdout.splitlines())
+    cwd, path = tmp_path / "job", f"{tmp_path / 'bin'}:/usr/bin:/bin"
+    subprocess.run(entrypoint, shell=True, cwd=cwd, env={"PATH": path, "TMPDIR": str(tmp_path)}, check=True, timeout=20)
+    assert (tmp_path / "command").read_text() == "run\n"
+    assert ((tmp_path / "folder").read_text().strip() == str(cwd)) == (case != "job-on-a-cluster")
+    arrived = parse(json.loads((tmp_path / "seen").read_text()))
+    assert arrived.args == JOB["job"]["args"]
+    assert arrived.name == "demo"
+
+
+@pytest.mark.parametrize(
+    ("case", "path", "value"),
+    [
+        ("job", "shutdownAfterJobFinishes", True),
+        ("job", "ttlSecondsAfterFinished", 300),
+        ("job", "backoffLimit", 0),
+        ("job", "rayClusterSpec.rayVersion", "2.60.0"),
+        ("job-kept", "shutdownAfterJobFinishes", None),
+        ("job-kept", "ttlSecondsAfterFinished", None),
+        ("job-suspended", "suspend", True),
+        ("job-suspended", "activeDeadlineSeconds", 3600),
+        ("job-suspended", "preRunningDeadlineSeconds", 600),
+        ("job-sidecar", "backoffLimit", 2),
+        ("job-sidecar", "submitterPodTemplate", None),
+        ("job-sidecar", "rayClusterSpec.headGroupSpec.template.spec.restartPolicy", "Never"),
+        (
+            "job-deletion-rules",
+            "deletionStrategy.deletionRules",
+            CASES["job-deletion-rules"]["rayJob"]["deletionRules"],
+        ),
+        ("job-deletion-rules", "shutdownAfterJobFinishes", None),
+        ("job-on-a-cluster", "clusterSelector", {"ray.io/cluster": "team"}),
+        ("job-on-a-cluster", "rayClusterSpec", None),
+        ("job-working-dir", "runtimeEnvYAML", "working_dir: s3://bucket/code.zip\n"),
+        ("cron", "schedule", "0 3 * * *"),
+        ("cron", "timeZone", "Etc/UTC"),
+        ("cron", "jobTemplate.entrypoint", "tfcluster run /job/job.json"),
+        ("cluster", "upgradeStrategy.type", "None"),
+        ("cluster", "enableInTreeAutoscaling", None),
+        ("cluster", "headGroupSpec.template.spec.restartPolicy", None),
+        ("cluster-everything", "enableInTreeAutoscaling", True),
+        ("cluster-everything", "autoscalerOptions.version", "v2"),
+        ("cluster-everything", "headGroupSpec.template.spec.restartPolicy", "Never"),
+        ("cluster-everything", "gcsFaultToleranceOptions.redisAddress", "redis://redis:6379"),
+        (
+            "cluster-everything",
+            "gcsFaultToleranceOptions.redisPassword",
+            {"valueFrom": {"secretKeyRef": {"name": "redis", "key": "password"}}},
+        ),
+        ("cluster-autoscaler-v1", "autoscalerOptions.version", "v1"),
+        ("cluster-autoscaler-v1", "headGroupSpec.template.spec.restartPolicy", "Always"),
+    ],
+)
+def test_what_is_asked_for_is_in_the_spec(helm: Helm, case: str, path: str, value: Any) -> None:
+    found: Any = next(d["spec"] for d in helm.render(CASES[case]) if d["apiVersion"] == "ray.io/v1")
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("case", "bounds"),
+    [
+        ("cluster", {"cpu": (2, 2, 2)}),
+        ("cluster-everything", {"cpu": (0, 2, 2), "gpu": (0, 0, 8)}),
+        ("cluster-autoscaler-v1", {"cpu": (0, 2, 5)}),
+    ],
+)
+def test_bounds_of_groups(helm: Helm, case: str, bounds: dict[str, tuple[int, int, int]]) -> None:
+    groups = cluster_of(helm.render(CASES[case]))["workerGroupSpecs"]
+    assert {g["groupName"]: (g["minReplicas"], g["replicas"], g["maxReplicas"]) for g in groups} == bounds
+
+
+def test_disruptions_leave_the_head_and_the_fewest_workers(helm: Helm) -> None:
+    values = {"podDisruptionBudget": {"enabled": True}, "workerGroups": {"cpu": {"replicas": 3, "minReplicas": 1}}}
+    kept = {d["metadata"]["name"]: d["spec"] for d in helm.render(values) if d["kind"] == "PodDisruptionBudget"}
+    assert {name: spec["minAvailable"] for name, spec in kept.items()} == {"demo-head": 1, "demo-cpu": 1}
+    assert kept["demo-cpu"]["selector"]["matchLabels"]["ray.io/group"] == "cpu"
+
+
+@pytest.mark.parametrize(("case", "storage"), [("job-gpu", "s3://bucket/runs"), ("cluster-existing-claim", "/storage")])
+def test_tensorboard_shows_the_storage(helm: Helm, case: str, storage: str) -> None:
+    pod = helm.one("Deployment", CASES[case])["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"][-1] == storage
+    mounted = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert ("/storage" in mounted) == storage.startswith("/")
+    keys = [{"secretRef": {"name": "s3-keys"}}]
+    assert pod["containers"][0].get("envFrom", keys) == keys
+
+
+def test_a_claim_that_is_created_outlives_its_release(helm: Helm) -> None:
+    claim = helm.one("PersistentVolumeClaim", JOB)
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_extras_reach_everything(helm: Helm) -> None:
+    documents = helm.render(CASES["extras"])
+    assert {"demo-proxy", "demo-more"} <= {d["metadata"]["name"] for d in documents}
+    for group in ("headGroupSpec", "workerGroupSpecs"):
+        template = cluster_of(documents)[group]
+        template = (template if isinstance(template, dict) else template[0])["template"]
+        assert template["metadata"]["labels"]["team"] == "vision"
+        assert template["metadata"]["annotations"]["example.com/owner"] == "vision@example.com"
+        container = template["spec"]["containers"][0]
+        assert {"name": "data", "mountPath": "/data", "readOnly": True} in container["volumeMounts"]
+        assert {e["name"] for e in container["env"]} >= {"HF_TOKEN", "NCCL_DEBUG", "HOME"}
+        assert [c["name"] for c in template["spec"]["initContainers"]] == ["warm"]
