@@ -171,6 +171,7 @@ def test_a_killed_evaluator_comes_back(start):
         args={"epochs": 40},
         strategy="multi_worker_mirrored",
         roles={"worker": 1, "evaluator": 1},
+        checkpoint={"keep": 50},  # they come faster than an evaluator may read them
         failure={"max_restarts": 1},
     )
     job.wait_for("evaluated")

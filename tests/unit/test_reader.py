@@ -87,11 +87,11 @@ def reading() -> set[threading.Thread]:
 
 
 def test_the_threads_of_an_iteration_end_with_it(source: Counting) -> None:
-    before = reading()
+    before, mine = reading(), set[threading.Thread]()
     reader = reader_of(source)
     for chunk in reader.begin():
         reader.read(chunk)
-        mine = reading() - before
+        mine |= reading() - before
     assert mine
     for thread in mine:
         thread.join(10)
