@@ -5,7 +5,8 @@
 Makes its own data. Each system reads in a process of its own, twice, and the second reading counts; the systems take
 turns, `--repeats` times, and medians are compared. The reference of a Parquet case is the slower of two limits: Arrow
 alone on one thread, and tf.data alone on tensors that are in memory already. Petastorm needs an older Arrow, and gets
-an environment of its own in the data folder. Readers that are known to be slow read fewer rows.
+an environment of its own in the data folder. Readers that are known to be slow read fewer rows. All of them have the
+allocators' settings of a task of a job, see `cluster.environment`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ingest_data import ROWS, make, many
+from cluster.environment import ALLOCATORS
 
 READER = Path(__file__).with_name("ingest_reader.py")
 #: Systems by case; with the share of the rows that slow ones read.
@@ -67,7 +69,9 @@ def read(system: str, case: str, path: Path, rows: int, batch: int, folder: Path
     """What one reader measured; None where it does not run here."""
     python = petastorm_python(folder) if system.startswith("petastorm") else sys.executable
     command = [python, str(READER), system, case, str(path), str(rows), str(batch)]
-    env = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"} if system.startswith("petastorm") else None
+    env = {**ALLOCATORS, **os.environ}
+    if system.startswith("petastorm"):
+        env["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=env)
     if done.returncode:
         say(f"{system} does not run here: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")

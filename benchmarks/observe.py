@@ -2,6 +2,9 @@
 
     python -m benchmarks.observe [--quick] [--json FILE] [--only CASE …]
 
+`cost`: the processor time that observation takes of the task's process, the supervisors, the launcher and Ray, by turns
+of the same steps with everything that observes them and with nothing of it; see `benchmarks.observe_cost`.
+
 `steps`: Keras' fit on two workers, in one run, in turns with everything that observes it (reports, samples of
 processors and memory, events, metrics, TensorBoard's scalars; the profiler idle) and with nothing of it. Each turn is
 compared with the one after it, so a machine that drifts does not matter.
@@ -30,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-CASES = ("events", "steps", "traces")
+CASES = ("cost", "events", "steps", "traces")
 Row = dict[str, Any]
 
 
@@ -117,10 +120,14 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.4f}"
         more = "".join(f"{row[key][0]:.4f} to {row[key][1]:.4f} ({key})" for key in ("95 %", "all") if key in row)
+        if "cores" in row:
+            low, high = row["cores 95 %"]
+            more += f"; {row['cores']:.5f} of a core ({low:.5f} to {high:.5f})"
         if "events_per_second" in row:
             more = f"{row['events_per_second']:.0f} events/s, {row['megabytes_per_hour']:.0f} MB/h"
-        table.add_row(row["case"], row["system"], f"{row['value']:.3g} {row['unit']}", ratio, more)
-    Console(width=140).print(table)
+        value = f"{row['value']:,.0f}" if abs(row["value"]) >= 1000 else f"{row['value']:.3g}"
+        table.add_row(row["case"], row["system"], f"{value} {row['unit']}", ratio, more)
+    Console(width=170).print(table)
 
 
 def main() -> None:
@@ -131,6 +138,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="cases; default: all")
     options = parser.parse_args()
     rows: list[Row] = []
+    if "cost" in options.only:
+        from benchmarks import observe_cost
+
+        rows += observe_cost.rows(3 if options.quick else 8)
     if "events" in options.only:
         rows += events(15.0 if options.quick else 60.0)
     if "steps" in options.only:

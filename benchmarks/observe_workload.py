@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from cluster.events import Event
+from cluster.instruments import Instruments
 from cluster.supervisor import Worker
 from cluster.usage import Sampler
 
@@ -24,6 +26,57 @@ class Switched(Worker):
 
     async def _sample(self, sampler: Sampler) -> bool:
         return not os.path.exists(os.environ[SWITCH]) or await super()._sample(sampler)
+
+
+class SwitchedInstruments(Instruments):
+    """A launcher's instruments that measure nothing while the run is not observed."""
+
+    def due(self, attempt: int) -> list[Event]:
+        """A `usage` event, if it is time for one and the run is observed."""
+        return super().due(attempt) if os.path.exists(os.environ[SWITCH]) else []
+
+
+def counted(ctx: Any, folder: str, units: int, steps: int, pairs: int) -> None:
+    """Train in turns of so many steps, one `fit` each; the leader writes what each turn took of the processors."""
+    import keras
+
+    from benchmarks.observe_processes import processes_of
+
+    with ctx.strategy.scope():
+        model = dense_layers(keras, units)
+    data, hooks = rows(ctx), Hooks(ctx.callbacks(graph=False)[1:])  # the first saves checkpoints
+    known, switch, turns = processes_of(ctx.run_dir), Path(os.environ[SWITCH]), []
+
+    def spent() -> dict[str, float]:
+        return {**known.seconds(), "task": time.process_time(), "hooks": hooks.seconds, "wall": time.monotonic()}
+
+    for turn in range(-1, 2 * pairs):
+        on = turn % 4 in (0, 3)  # on, off, off, on: a machine that drifts does not matter
+        if ctx.is_leader:
+            switch.touch() if on else switch.unlink(missing_ok=True)
+        before = spent()
+        model.fit(data, steps_per_epoch=steps, callbacks=hooks.callbacks if on else [], verbose=0)
+        turns.append({"on": on, "steps": steps, **{name: at - before[name] for name, at in spent().items()}})
+    if ctx.is_leader:
+        Path(folder, "counted.json").write_text(json.dumps(turns[1:]))  # the first one made the step
+
+
+class Hooks:
+    """Callbacks, and the processor time of the threads in which they were called."""
+
+    def __init__(self, callbacks: list[Any]) -> None:
+        self.callbacks, self.seconds = callbacks, 0.0
+        for callback in callbacks:
+            for name in ("on_train_begin", "on_train_batch_end", "on_epoch_begin", "on_epoch_end"):
+                setattr(callback, name, self._timed(getattr(callback, name)))
+
+    def _timed(self, hook: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> None:
+            before = time.thread_time()
+            hook(*arguments, **named)
+            self.seconds += time.thread_time() - before
+
+        return timed
 
 
 def train(ctx: Any, folder: str, seconds: float, pairs: int, units: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from cluster import lifecycle, workers
 from cluster.capture_desk import CaptureDesk
 from cluster.connection import Connection
+from cluster.drains import Drains
 from cluster.dumps import Dumps
 from cluster.environment import task_environment
 from cluster.errors import (
@@ -29,6 +30,7 @@ from cluster.order import job_folder, make_order
 from cluster.plan import Plan
 from cluster.progress import Progress
 from cluster.recorder import Recorder
+from cluster.save_desk import SaveDesk
 from cluster.tasks import Task, leader_of, runs_user_code
 from cluster.tensorboard import Beside
 from cluster.workers import Gang
@@ -64,6 +66,7 @@ class Attempts:
         self._done = False
         self._awaited: set[Task] = set()
         self._captures = CaptureDesk(plan, recorder.directory, self._tell, self._captured)
+        self._drains, self._saves = Drains(), SaveDesk(self.leader, self._tell)
         self._board, self._dumps = board, Dumps(recorder.directory.local, self._tell)
 
     @property
@@ -142,6 +145,7 @@ class Attempts:
         if event.kind != "settled":
             self._emit(event)
         self._captures.see(event)
+        self._saves.see(event)
         if event.kind == "checkpoint":
             self._tell_evaluator({"kind": "checkpoint", "step": event.data["step"]})
         if event.kind == "task_ready" and event.task == self.state.evaluator and self.state.checkpoint is not None:
@@ -239,6 +243,17 @@ class Attempts:
     def _wake(self, action: lifecycle.Wake) -> None:
         self._inbox.after(action.after, Event("settled", self.state.attempt))
 
+    def _save(self, action: lifecycle.Save) -> None:
+        self._saves.ask(action.tasks)
+
+    def _move(self, action: lifecycle.Move) -> None:
+        """End tasks that have saved, in order: nothing has failed, so there is no post-mortem."""
+        assert self._gang is not None
+        self._emit(Event("restarting", self.state.attempt, data={"after": 0.0, "reason": action.reason}))
+        self._captures.settle(self._wait_for_captures, "the attempt ended", 10.0)
+        self._inbox.drain(self._gang)
+        self._leave(self.plan.spec.timeouts.stop)
+
     def _drain(self, action: lifecycle.Drain) -> None:
         self._tell_evaluator({"kind": "drain", "checkpoint": action.checkpoint})
         self._inbox.after(self.plan.spec.timeouts.evaluator, Event("evaluator_late", self.state.attempt))
@@ -295,6 +310,7 @@ class Attempts:
     def _leave(self, grace: float) -> None:
         assert self._gang is not None
         self._inbox.clear()
+        self._saves.forget()
         workers.tear_down(self._gang, grace)
         self._gang = None
 
@@ -308,8 +324,10 @@ class Attempts:
         """Events since the last call: messages of tasks, lost supervisors, timers, hangs."""
         events = [e for event in self._inbox.wait(self._gang, self.state.attempt) for e in self._look(event)]
         events += [*self._hang(), *self.instruments.due(self.state.attempt), *self._dumps.news()]
+        events += self._drains.news(self._gang, self.state.attempt)
         events += self._board.news() if self._board is not None else []
         self._captures.tick()
+        self._saves.tick()
         self._keep_uploaded()
         return events
 
@@ -326,6 +344,9 @@ class Attempts:
             if not self._captures.message(event, self._gang.workers[event.task], starting=bool(self._awaited)):
                 self._inbox.after(0.2, event)
             return []
+        if event.kind == "stop_answer":
+            self._saves.answer(event)
+            return []
         if event.kind == "usage":
             self.instruments.sample(event)
             return []
@@ -339,10 +360,9 @@ class Attempts:
     def _late_starters(self, limit: float) -> list[Event]:
         if not self._awaited:
             return []
-        names = ", ".join(str(task) for task in sorted(self._awaited, key=str)[:8])
         data = {
             "happened": f"{len(self._awaited)} tasks were not ready within {limit:g} s",
-            "seen": names,
+            "seen": ", ".join(sorted(map(str, self._awaited))[:8]),
             "todo": "see their logs in the run directory, or raise timeouts.startup",
         }
         return [Event("startup_failed", self.state.attempt, data=data)]

@@ -19,7 +19,7 @@ REPORT_SECONDS = 0.5
 def make_callbacks(context: TaskContext, *, graph: bool = True, histograms: int = 0) -> list[Any]:
     """Restore and checkpoint, progress, and on the leader what TensorBoard shows, see `cluster.summaries`.
 
-    None of them makes a step wait for its metrics: they have no batch hooks, or hooks that Keras 3 may call from
+    None of them makes a step wait for its metrics: after a step they have no hooks, or hooks that Keras 3 may call from
     another thread (`async_safe`) and that tf-keras gives its tensors as they are (`_supports_tf_logs`); saving every
     N steps is the exception.
     """
@@ -78,13 +78,18 @@ def optimizer_of(model: Any) -> Any:
 
 
 def epoch_saving(base: Any) -> Any:
-    """A callback class that restores the newest checkpoint when training begins, and saves after each epoch."""
+    """A callback class that restores the newest checkpoint when training begins, and saves after each epoch.
+
+    It also saves between two steps where all tasks are to, before one of their nodes is lost.
+    """
 
     class EpochCheckpoint(base):  # type: ignore[misc]
         def __init__(self, context: TaskContext) -> None:
             super().__init__()
+            self._supports_tf_logs = True
             self.context = context
             self.checkpointer: Checkpointer | None = None
+            self.first = 0
 
         def on_train_begin(self, logs: Any = None) -> None:
             model = self.model
@@ -110,6 +115,14 @@ def epoch_saving(base: Any) -> Any:
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.context.epoch = epoch
+            # tf_keras counts the batches of a resumed epoch from where it was left; positions count from there.
+            self.first = self.context.batches_done(epoch) if self.context.keras == "2" else 0
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            assert self.checkpointer is not None
+            if self.checkpointer.wanted():
+                assert self.context.epoch is not None
+                self.save(self.context.epoch, batch - self.first)
 
         def on_test_begin(self, logs: Any = None) -> None:
             self.context.testing = True
@@ -123,6 +136,8 @@ def epoch_saving(base: Any) -> Any:
             self.context.epoch = epoch + 1
 
         def on_train_end(self, logs: Any = None) -> None:
+            assert self.checkpointer is not None
+            self.checkpointer.none_wanted()
             self.context.epoch = None
             start_at(self.model, None, self.context)
 
@@ -141,17 +156,14 @@ def step_saving(epoch_checkpoint: Any) -> Any:
     class StepCheckpoint(epoch_checkpoint):  # type: ignore[misc]
         def __init__(self, context: TaskContext) -> None:
             super().__init__(context)
-            self._supports_tf_logs = True
-            self._saved = self._first = 0
+            self._saved = 0
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             super().on_epoch_begin(epoch, logs)
-            # tf_keras counts the batches of a resumed epoch from where it was left; positions count from there.
-            self._first = self.context.batches_done(epoch) if self.context.keras == "2" else 0
             self._saved = 0
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            every, done = self.context.spec.checkpoint.every, batch + 1 - self._first
+            every, done = self.context.spec.checkpoint.every, batch + 1 - self.first
             if done // every > self._saved // every:
                 self._saved = done
                 self.save(self.context.epoch, done)

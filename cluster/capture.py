@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,22 @@ class Capture:
         if self.missing:
             document["missing"] = {str(task): why for task, why in self.missing.items()}
         return {**document, **more}
+
+
+def asked_for(asked: Mapping[str, Any]) -> tuple[float, list[str] | None]:
+    """Seconds and tasks of a request, `{kind: profile, seconds: …, tasks: […]}`, of which `tasks` may be missing.
+
+    Raises:
+        ValueError: it is no such request; the message is for the user.
+    """
+    kind, seconds, tasks = asked.get("kind"), asked.get("seconds"), asked.get("tasks")
+    if kind != "profile":
+        raise ValueError(f"its kind is {kind!r}; known: profile")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+        raise ValueError(f"seconds is {seconds!r}; it may be a number up to {LONGEST:g}")
+    if tasks is not None and not (isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)):
+        raise ValueError(f"tasks is {tasks!r}; it may be a list of names, or missing")
+    return float(seconds), tasks
 
 
 def chosen(wanted: Iterable[str] | None, running: Sequence[Task]) -> tuple[Task, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 from cluster.captures import Captures, Tell
 from cluster.events import Event
 from cluster.plan import Plan
-from cluster.requests import Requests
+from cluster.requests import Request, Requests
+from cluster.spec_parts import ROLE_ORDER
 from cluster.storage import RunDirectory
 from cluster.tasks import Task
 
@@ -32,8 +33,8 @@ class CaptureDesk:
         self._of_steps = None if profile is None else profile.tasks
         self._captures = Captures(directory, plan.spec.strategy, tell, emit)
         self._requests = Requests(directory.uri, directory.is_local)
-        self._asked: list[dict[str, Any]] = []
-        self._ready: dict[Task, None] = {}  # tasks whose code runs, in the order in which they were ready
+        self._asked: list[Request] = []
+        self._ready: set[Task] = set()  # tasks whose code runs
 
     def see(self, event: Event) -> None:
         """Note which tasks can be traced."""
@@ -42,10 +43,15 @@ class CaptureDesk:
         if event.task is None:
             return
         if event.kind == "task_ready":
-            self._ready[event.task] = None
+            self._ready.add(event.task)
         if event.kind in ("finished", "failed", "lost"):
-            self._ready.pop(event.task, None)
+            self._ready.discard(event.task)
             self._captures.gone(event.task, str(event.data.get("reason") or event.kind))
+
+    @property
+    def _running(self) -> list[Task]:
+        """Tasks that can be traced, in the order of the plan."""
+        return sorted(self._ready, key=lambda task: (ROLE_ORDER.index(task.role), task.index))
 
     def message(self, event: Event, worker: Any, *, starting: bool) -> bool:
         """A task's word on a capture; False where it is to come again, for a capture that cannot begin yet.
@@ -57,15 +63,21 @@ class CaptureDesk:
         """
         if event.data["status"] == "wanted" and (starting or self._captures.settling):
             return False
-        self._captures.take(event, worker, [*self._ready], self._of_steps)
+        self._captures.take(event, worker, self._running, self._of_steps)
         return True
 
     def tick(self) -> None:
         """Take requests, and see what has come together; call it often."""
         self._asked += self._requests.take()
         while self._asked and not self._captures.settling:
-            self._captures.request(self._asked.pop(0), [*self._ready])
+            self._answer(self._asked.pop(0))
         self._captures.tick()
+
+    def _answer(self, request: Request) -> None:
+        if request.wrong:
+            self._captures.refuse(request.id, f"request {request.id}: {request.wrong}")
+        else:
+            self._captures.request(request.id, request.asked, self._running)
 
     def settle(self, wait: Callable[[], None], why: str, patience: float) -> None:
         """Let a capture that goes on come together while its tasks still live.

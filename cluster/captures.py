@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cluster.capture import LONGEST, Capture, chosen, folder_name
+from cluster.capture import Capture, asked_for, chosen, folder_name
 from cluster.events import Event
 from cluster.pulls import pull
 from cluster.storage import RunDirectory
@@ -64,14 +64,18 @@ class Captures:
         """Whether every task is done with the capture that goes on, and only its files are not in place yet."""
         return self._now is not None and not self._now.awaited
 
-    def request(self, request: Mapping[str, Any], running: Sequence[Task]) -> None:
-        """A request from outside, see `cluster.requests`: {kind: profile, id, seconds, tasks}."""
-        if request.get("kind") != "profile":
-            return
-        tasks, seconds = request.get("tasks"), request.get("seconds")
-        given = isinstance(seconds, int | float) and 0 < seconds <= LONGEST
-        if given and (tasks is None or isinstance(tasks, list)):
-            self._begin(str(request.get("id")), tasks, running, seconds=float(seconds))  # type: ignore[arg-type]
+    def request(self, capture: str, asked: Mapping[str, Any], running: Sequence[Task]) -> None:
+        """Do what is asked for from outside, see `cluster.capture.asked_for`, or refuse it."""
+        try:
+            seconds, tasks = asked_for(asked)
+        except ValueError as wrong:
+            self.refuse(capture, f"request {capture}: {wrong}")
+        else:
+            self._begin(capture, tasks, running, seconds=seconds)
+
+    def refuse(self, capture: str, why: str) -> None:
+        """Say that there will be no such capture: to who asked for it, and on the run's console."""
+        self._emit({"id": capture, "status": "refused", "reason": why})
 
     def take(self, event: Event, worker: Any, running: Sequence[Task], of_steps: Collection[str] | None) -> None:
         """A `profile` message of a task: the leader wants a capture or its end, or the task is so far with one.
@@ -164,7 +168,7 @@ class Captures:
                 raise ValueError(f"capture {self._now.id} goes on; try again when it is done")
             tasks = chosen(wanted, running)
         except ValueError as refused:
-            self._emit({"id": capture, "status": "refused", "reason": str(refused)})
+            self.refuse(capture, str(refused))
             if held is not None:
                 self._go(held, capture)
             return False

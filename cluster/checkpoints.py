@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import StorageError
+from cluster.stops import Stops
 from cluster.storage import Stamps, delete_others, download_folder, upload_folder
 
 PREFIX = "ckpt"
@@ -48,6 +49,7 @@ class Checkpointer:
         saved: is told each position that is safely stored.
         io_device: TensorFlow device that touches the files, or None for each variable's own.
         settle: waits until no step is in flight.
+        stops: where all tasks save together before one of their nodes is lost, or None.
         data: where the datasets stand, for positions after so many batches of an epoch.
     """
 
@@ -63,6 +65,7 @@ class Checkpointer:
         saved: Callable[[Position], None],
         io_device: str | None = None,
         settle: Callable[[], None] = lambda: None,
+        stops: Stops | None = None,
         data: Callable[[int], Mapping[str, Any]] = lambda batch: {},
     ) -> None:
         import tensorflow as tf
@@ -73,6 +76,8 @@ class Checkpointer:
         self._options = tf.train.CheckpointOptions(experimental_io_device=io_device)
         self._directory, self._data = directory, data
         self.settle = settle
+        self._stops = stops
+        self._step: int | None = None  # of the checkpoint that was restored or saved last
         self._uploaded: Stamps = {}
 
     def restore(self, expected: int | None = None) -> Position | None:
@@ -98,7 +103,21 @@ class Checkpointer:
             return None
         status = self._checkpoint.restore(os.path.join(self._source, f"{PREFIX}-{found[-1].step}"), self._options)
         status.expect_partial()
+        self._step = found[-1].step
         return found[-1]
+
+    def wanted(self) -> bool:
+        """Whether to save now, because one of the job's nodes is about to be lost.
+
+        Ask it in a loop of your own after each step, on every task; all of them then hear it after the same step. Of
+        the `save` that follows nobody comes back: the job goes on from there on other nodes.
+        """
+        return self._stops is not None and self._stops.come()
+
+    def none_wanted(self) -> None:
+        """Say that `wanted` is not asked any more, or not for a while."""
+        if self._stops is not None:
+            self._stops.none_follow()
 
     def save(self, position: Position) -> None:
         """Save under `position.step`, when no step is in flight; on the leader it is safely stored when this returns.
@@ -107,6 +126,16 @@ class Checkpointer:
             StorageError: there is no space, or no right to write.
         """
         self.settle()
+        moving = self._stops is not None and self._stops.saving
+        if not moving or position.step != self._step:
+            self._store(position)
+        elif self._leader:  # no step has been made since
+            self._saved(position)
+        self._step = position.step
+        if self._stops is not None:
+            self._stops.stay()
+
+    def _store(self, position: Position) -> None:
         with storing(f"checkpoint {position.step}", self._directory):
             self._manager.save(checkpoint_number=position.step, options=self._options)
             if not self._leader:

@@ -30,6 +30,7 @@ def findings_of(spec: JobSpec, groups: Sequence[Group], nodes: Sequence[Node], f
     yield from _storage_findings(spec, nodes, facts)
     for name, data in spec.data.items():
         yield from _data_findings(spec, name, facts.data.get(name), facts)
+        yield from _prepared_findings(spec, name, data, nodes, facts)
         yield from _batch_findings(spec, name, data)
     yield from _version_findings(spec, nodes, facts)
     yield from _tensorboard_findings(spec, facts)
@@ -39,13 +40,36 @@ def findings_of(spec: JobSpec, groups: Sequence[Group], nodes: Sequence[Node], f
 def _storage_findings(spec: JobSpec, nodes: Sequence[Node], facts: Facts) -> Iterator[Finding]:
     if facts.storage is not None:
         yield facts.storage
-    machines = {node.address for node in nodes}
-    if len(machines) > 1 and ("://" not in spec.storage or spec.storage.startswith("file://")):
+    machines = _machines(nodes)
+    if _is_path(spec.storage) and machines > 1 and not facts.shared:
         yield Finding(
             "warning",
-            f"storage is a path, and the cluster has {len(machines)} machines",
+            f"storage is a path, and the cluster has {machines} machines",
             spec.storage,
             "use a directory that all of them share, or s3://, gs://, hdfs://",
+        )
+
+
+def _machines(nodes: Sequence[Node]) -> int:
+    return len({node.address for node in nodes})
+
+
+def _is_path(place: str) -> bool:
+    return "://" not in place or place.startswith("file://")
+
+
+def _prepared_findings(
+    spec: JobSpec, name: str, data: DataSpec, nodes: Sequence[Node], facts: Facts
+) -> Iterator[Finding]:
+    """Files that `prepare` makes are where the launcher is, and do not travel as those of the job's folder do."""
+    seen, machines = facts.data.get(name), _machines(nodes)
+    paths = [pattern for pattern in data.patterns if _is_path(pattern)]
+    if spec.prepare and paths and machines > 1 and not (seen and seen.shared):
+        yield Finding(
+            "warning",
+            f"prepare makes data.{name} on this machine alone, and the cluster has {machines}",
+            paths[0],
+            "write it where all of them see it: a shared directory, or s3://, gs://, hdfs://",
         )
 
 
@@ -144,7 +168,7 @@ def _version_findings(spec: JobSpec, nodes: Sequence[Node], facts: Facts) -> Ite
     if facts.uncompiled and (ours or here):
         yield Finding(
             "warning",
-            "TensorFlow is compiled anew at each start, which makes its import three times as long",
+            "TensorFlow is compiled anew at each start, which makes its import more than twice as long",
             f"{facts.uncompiled} has no bytecode, and none is kept",
             f"python -m compileall -q {facts.uncompiled}, once, where it may be written",
         )

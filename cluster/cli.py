@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster import cli_data, cli_look, cli_profile, cli_watch
-from cluster.cli_options import Address, Json, RunName, Storage, metrics_text, print_json, print_rows, submitted
+from cluster import cli_data, cli_jobs, cli_look, cli_profile, cli_watch
+from cluster.cli_jobs import SpecFile
+from cluster.cli_options import Json, metrics_text, print_json, print_rows
 from cluster.errors import PreflightError, TfClusterError
 from cluster.locations import join, shown
 
 if TYPE_CHECKING:
     from cluster.launcher import Result
     from cluster.plan import Plan
-    from cluster.submission import SubmittedJob
 
 app = typer.Typer(
     name="tfcluster",
@@ -29,8 +29,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
-
-SpecFile = Annotated[Path, typer.Argument(help="the job's spec, YAML or JSON", metavar="JOB.YAML")]
 
 
 def main() -> None:
@@ -68,9 +66,20 @@ def run(
     spec: SpecFile,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no task output, only progress")] = False,
     code: Annotated[Path | None, typer.Option(hidden=True, help="the entrypoint, pickled by submit()")] = None,
+    archive: Annotated[str | None, typer.Option(hidden=True, help="the job's folder, packed by submit()")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a job here: on a Ray of its own, or on the cluster of RAY_ADDRESS."""
+    if archive is None:
+        _run(spec, quiet, code, as_json)
+        return
+    from cluster.kube_code import unpacked
+
+    with unpacked(archive) as folder:
+        _run(folder / spec, quiet, folder / code if code else None, as_json)
+
+
+def _run(spec: Path, quiet: bool, code: Path | None, as_json: bool) -> None:
     from cluster.console import SilentConsole, make_console
     from cluster.launcher import run as run_job
     from cluster.spec import load
@@ -163,55 +172,9 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
-@app.command()
-def submit(
-    spec: SpecFile,
-    address: Address = None,
-    wait: Annotated[bool, typer.Option(help="follow the job's output and end with its exit code")] = False,
-    as_json: Json = False,
-) -> None:
-    """Submit a job to a Ray cluster; its folder travels there."""
-    from cluster.submission import submit as submit_job
-
-    job = submit_job(spec, address=address)
-    if as_json:
-        typer.echo(json.dumps({"id": job.id, "address": job.address}))
-    else:
-        typer.echo(f"submitted {job.id} to {job.address}")
-    if wait:
-        job.logs(follow=True)
-        raise SystemExit(_job_exit_code(job))
-    if not as_json:
-        typer.echo(f"next: tfcluster logs {job.id} --address {job.address} --follow")
-
-
-def _job_exit_code(job: SubmittedJob) -> int:
-    status = job.wait()
-    if status == "SUCCEEDED":
-        return 0
-    code = job.exit_code()
-    typer.echo(f"job {job.id} {status}: {job.message()}", err=True)
-    if code == 127:
-        typer.echo("tfcluster is not on the cluster's PATH: install ray-tfcluster there, or by runtime_env", err=True)
-    return code or 1
-
-
-@app.command()
-def stop(run: RunName = "latest", address: Address = None, storage: Storage = "./runs") -> None:
-    """End a running job in order: checkpoints stay, nothing else is left behind."""
-    job = submitted(run, address)
-    if job is not None:
-        typer.echo(f"{job.id}: {'stopping' if job.stop() else 'had ended'}")
-        typer.echo(f"next: tfcluster status {job.id} --address {job.address}")
-        return
-    from cluster.runs import find_run, read_run
-    from cluster.runs import stop as stop_run
-
-    found = read_run(find_run(run, storage))
-    typer.echo(f"{shown(found.uri)}: {'stopped' if stop_run(found) else f'not running ({found.status})'}")
-    typer.echo(f"next: tfcluster status {shown(found.uri)}")
-
-
+app.command()(cli_jobs.submit)
+app.command()(cli_jobs.stop)
+app.command("list")(cli_jobs.list_jobs)
 app.command()(cli_look.status)
 app.command()(cli_look.logs)
 app.command()(cli_look.report)

@@ -13,16 +13,29 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 
 import typer
 
-from cluster.cli_options import Address, Json, RunName, Storage, print_json, print_rows, submitted
+from cluster.cli_options import (
+    Address,
+    Context,
+    Json,
+    Kubernetes,
+    Namespace,
+    RemoteJob,
+    RunName,
+    Storage,
+    kubernetes_settings,
+    print_json,
+    print_rows,
+    submitted,
+)  # fmt: skip
 from cluster.errors import SpecError
 from cluster.locations import shown
 from cluster.units import parse_duration
 
 if TYPE_CHECKING:
     from cluster.job_lines import JobLines
+    from cluster.kubernetes import SubmittedRayJob
     from cluster.log_folding import FoldedLine
     from cluster.log_stream import Wanted
-    from cluster.submission import SubmittedJob
 
 #: Colours of lines, and of the names before them by role.
 LEVEL_COLOURS = {"warning": "yellow", "error": "red"}
@@ -30,9 +43,21 @@ ROLE_COLOURS = {"chief": "cyan", "worker": "green", "ps": "magenta", "evaluator"
 
 
 def status(
-    run: RunName = "latest", address: Address = None, storage: Storage = "./runs", as_json: Json = False
+    run: RunName = "latest",
+    address: Address = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    storage: Storage = "./runs",
+    as_json: Json = False,
 ) -> None:
     """Say how a run is doing, or how it ended: tasks, speed, checkpoints, failures."""
+    settings = kubernetes_settings(kubernetes, namespace, context)
+    if settings is not None:
+        from cluster.kubernetes import find_ray_job
+
+        _show_ray_job(find_ray_job(run, settings), as_json=as_json)
+        return
     job = submitted(run, address)
     if job is not None:
         document = {"id": job.id, "status": job.status(), "message": job.message()}
@@ -56,6 +81,25 @@ def status(
     typer.echo(f"\nnext: tfcluster {todo} {shown(found.uri)}")
 
 
+def _show_ray_job(job: SubmittedRayJob, *, as_json: bool) -> None:
+    """What Kubernetes knows of a job: its state, its Pods, what keeps them, and what befell them."""
+    from cluster.kube_pending import findings, state_of, troubles
+    from cluster.kube_text import job_document, job_rows
+
+    sight = job.sight()
+    if as_json:
+        print_json(job_document(sight))
+        return
+    print_rows(job_rows(sight))
+    for finding in findings(sight):
+        typer.echo(f"\n{finding.level}: {finding}")
+    events = troubles(sight.events)
+    if events:
+        typer.echo("\nwarnings of the cluster:\n" + "\n".join(f"  {line}" for line in events))
+    todo = "stop" if state_of(sight.job) in ("PENDING", "RUNNING") else "logs"
+    typer.echo(f"\nnext: tfcluster {todo} {job.id} {job.options}")
+
+
 def logs(
     run: RunName = "latest",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the run ends")] = False,
@@ -76,12 +120,15 @@ def logs(
         bool, typer.Option("--fold", help="equal lines of several tasks at about the same time as one line")
     ] = False,
     address: Address = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
     storage: Storage = "./runs",
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document a line")] = False,
 ) -> None:
     """Print the tasks' output in the order in which it arrived, each line with its task's name."""
     wanted = _wanted(task, grep, level, since, tail)
-    job = submitted(run, address)
+    job = submitted(run, address, kubernetes_settings(kubernetes, namespace, context))
     if job is not None:
         _print_job(job, wanted, follow=follow, fold=fold, as_json=as_json)
         return
@@ -123,7 +170,7 @@ def _refuse_unknown(uri: str, wanted: Wanted, follow: bool) -> None:
         raise SpecError("no such task has a log", ", ".join(unknown), f"there are: {names_text(known) or 'none yet'}")
 
 
-def _print_job(job: SubmittedJob, wanted: Wanted, *, follow: bool, fold: bool, as_json: bool) -> None:
+def _print_job(job: RemoteJob, wanted: Wanted, *, follow: bool, fold: bool, as_json: bool) -> None:
     """Print what a job's launcher has printed: all of it as it is, or the wanted lines of its tasks."""
     if wanted.since is not None:
         todo = "leave --since out, or name the run directory, which the job's first lines tell"
@@ -134,6 +181,8 @@ def _print_job(job: SubmittedJob, wanted: Wanted, *, follow: bool, fold: bool, a
         text = job.logs(follow=follow)
         if not follow:
             typer.echo(text, nl=False)
+        if not follow and not text:
+            typer.echo(f"{job.id} has written nothing yet: tfcluster status {job.id} {job.options} says more", err=True)
         return
     from cluster.job_lines import JobLines
     from cluster.log_stream import folded, last_of_each

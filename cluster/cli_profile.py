@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.cli_options import Address, Json, RunName, Storage, print_json, submitted
+from cluster.cli_options import (
+    Address,
+    Context,
+    Json,
+    Kubernetes,
+    Namespace,
+    RunName,
+    Storage,
+    kubernetes_settings,
+    print_json,
+    submitted,
+)  # fmt: skip
 from cluster.errors import CaptureError
 from cluster.events import Event
 from cluster.locations import shown
@@ -20,12 +31,15 @@ def profile(
         str | None, typer.Option(help="tasks or roles, such as worker-0,ps; default: some of each role, 16 in all")
     ] = None,
     address: Address = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
     storage: Storage = "./runs",
     as_json: Json = False,
 ) -> None:
     """Trace tasks of a running job, and say what its steps wait for; of a run that has ended, what was said before."""
     named = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
-    job = submitted(run, address)
+    job = submitted(run, address, kubernetes_settings(kubernetes, namespace, context))
     # The run directory of a submitted job is the cluster's, which this machine may not see.
     document = job.profile(seconds, named) if job else _profile(run, storage, seconds, named, quiet=as_json)
     if as_json:

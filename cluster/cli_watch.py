@@ -8,14 +8,18 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli_options import RunName, Storage
+from cluster.cli_options import Context, Kubernetes, Namespace, RunName, Storage, kubernetes_settings, say
 from cluster.errors import StorageError
+
+if TYPE_CHECKING:
+    from cluster.kube_settings import Settings
 
 RunOrStorage = Annotated[
     str,
@@ -30,9 +34,16 @@ def tensorboard(
     ] = "localhost",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 takes a free one")] = 6006,
     task: Annotated[str | None, typer.Option(help="whose dumps Debugger V2 shows, such as worker-1")] = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
     storage: Storage = "./runs",
 ) -> None:
-    """Serve the TensorBoard of one run, or of all runs of a storage."""
+    """Serve the TensorBoard of one run, or of all runs of a storage; of a job on Kubernetes, by a forwarded port."""
+    settings = kubernetes_settings(kubernetes, namespace, context)
+    if settings is not None:
+        _of_kubernetes(run, settings, port)
+        return
     from cluster.board_views import RunView, StorageView, open_view
     from cluster.tensorboard import EXTRA, REFRESH, Server
 
@@ -60,6 +71,22 @@ def tensorboard(
                 with contextlib.suppress(StorageError):  # it may answer again
                     view.refresh()
             raise SystemExit(1)
+
+
+def _of_kubernetes(run: str, settings: Settings, port: int) -> None:
+    """Forward the port of a TensorBoard on the job's head, until Ctrl-C or the job's end."""
+    from cluster.kubernetes import find_ray_job
+    from cluster.ray_jobs import FINISHED
+
+    job = find_ray_job(run, settings)
+    with _terminable(), contextlib.suppress(KeyboardInterrupt), job.tensorboard(port, say) as address:
+        typer.echo(f"TensorBoard of {job.id}: {address}\nCtrl-C ends it")
+        sys.stdout.flush()
+        while job.status() not in FINISHED:
+            time.sleep(5.0)
+        typer.echo("the job has ended; its cluster, and TensorBoard with it, goes soon")
+        while job.has_head():
+            time.sleep(5.0)
 
 
 def _no_dumps(task: str, tasks: list[str]) -> Exception:

@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from cluster.errors import SpecError
@@ -18,6 +19,8 @@ from cluster.spec import JobSpec
 #: A name whose definition cannot be told from the text: imported, assigned, decorated, or inside a star import.
 _OPAQUE = object()
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+#: Python 3.11's parser counts its depth for all threads together, and fails where two are at it (gh-106905).
+_PARSING = Lock()
 
 
 def code_findings(spec: JobSpec, directory: Path) -> tuple[Finding, ...]:
@@ -145,7 +148,8 @@ def _source(spec: importlib.machinery.ModuleSpec) -> Path | None:
 
 def _parse(path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
+        with _PARSING:
+            return ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
         where = f"{path}, line {error.lineno}"
         raise SpecError(f"{path.name} is not valid Python: {error.msg}", where, "correct it") from None

@@ -23,6 +23,7 @@ from cluster.live import Live, metrics_text, progress_text, states_text
 from cluster.locations import shown
 from cluster.plan import Plan
 from cluster.tasks import Task
+from cluster.timeline import draining_text
 from cluster.units import format_duration
 
 #: Seconds between two progress lines where there is no terminal, at first and later.
@@ -51,22 +52,35 @@ def sentence(event: Event) -> str:
             return f"checkpoint {data['step']} saved"
         case "evaluated":
             return f"checkpoint {data['step']} evaluated{metrics_text(data.get('metrics', {}))}"
+        case "profile" if data.get("status") == "done":
+            traced = [name for name, trace in data["tasks"].items() if trace]
+            return f"traced {_names(traced)}: {data.get('verdict') or 'no verdict'}"
+        case "profile" if data.get("status") in ("refused", "failed"):
+            return f"no traces: {data.get('reason')}"
         case "lost":
             return f"{task} lost: {data.get('reason')}"
         case "failed" if data.get("peer"):
             return f"{task} lost the connection to another task: {data.get('type')}: {data.get('message')}"
         case "failed":
             return f"{task} failed: {data.get('type')}: {data.get('message')}"
+        case "node_draining":
+            return draining_text(event)
         case "hang":
             return f"no step in time from {', '.join(data['tasks'])}"
         case "restarting" if task is not None:
             return f"restarting {task} in its place"
+        case "restarting" if data.get("reason"):
+            return f"going on elsewhere: {data['reason']}"
         case "restarting":
             return f"restarting everything in {format_duration(data['after'])}"
         case "interrupted":
             return f"stopping: {data.get('reason')}"
         case _:
             return ""
+
+
+def _names(tasks: list[str], count: int = 6) -> str:
+    return ", ".join(tasks[:count]) + (f" and {len(tasks) - count} more" if len(tasks) > count else "")
 
 
 def _first(nodes: dict[str, str], count: int = 6) -> list[tuple[str, str]]:

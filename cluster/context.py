@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.channel import Channel
-from cluster.checkpoints import PREFIX, Checkpointer, Position, fetch_newest, storing
+from cluster.checkpoints import Checkpointer, Position, storing
 from cluster.coordinator import Leases
 from cluster.feed import Feed
+from cluster.held import fetched, held
 from cluster.launch import Launch
 from cluster.locations import join
 from cluster.reports import Reports
 from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
+from cluster.stops import Stops
 from cluster.storage import RunDirectory, upload_folder
 from cluster.uploads import Uploads
 from cluster.window import Window
@@ -48,6 +50,7 @@ class TaskContext:
     def __post_init__(self) -> None:
         profile = self.spec.profile
         self._window = Window(self._channel, profile.steps if profile is not None and self.is_leader else None)
+        self._stops = Stops(self._channel)
         self._uploads = self._tensorboard_uploads()
         self._feed = Feed(
             spec=self.spec,
@@ -302,6 +305,7 @@ class TaskContext:
             saved=self._saved,
             io_device="/job:chief/task:0/device:CPU:0" if self.coordinator is not None else None,
             settle=self.coordinator.join if self.coordinator is not None else lambda: None,
+            stops=self._stops,
             data=lambda batch: self._feed.rows.to_dict(batch, self.epoch),
         )
 
@@ -314,17 +318,19 @@ class TaskContext:
         """On the evaluator: the path of each new checkpoint as it is saved, ending after the last one.
 
         Where several were saved meanwhile, only the newest comes. `tf.train.Checkpoint.read` or `restore`
-        takes the path. A path counts as evaluated when the next one is asked for.
+        takes the path, which is there until the next one is asked for; then it counts as evaluated.
         """
-        step = self._channel.next_checkpoint()
-        while step is not None:
-            folder = self._storage.local / "checkpoints"
-            if not self._storage.is_local:
-                folder = self._scratch / "restored"
-                fetch_newest(join(self.run_dir, "checkpoints"), folder, step)
-            yield os.fspath(folder / f"{PREFIX}-{step}")
-            self._channel.send("evaluated", step=step, metrics=self._reports.taken())
-            step = self._channel.next_checkpoint()
+        while (step := self._channel.next_checkpoint()) is not None:
+            with self._held(step) as path:
+                if path is None:  # pruned meanwhile, so there is a newer one
+                    continue
+                yield path
+                self._channel.send("evaluated", step=step, metrics=self._reports.taken())
+
+    def _held(self, step: int) -> AbstractContextManager[str | None]:
+        if self._storage.is_local:
+            return held(self._storage.local / "checkpoints", step, self._scratch)
+        return fetched(join(self.run_dir, "checkpoints"), step, self._scratch)
 
     def export(self, model: Any, name: str = "model") -> str:
         """Save `model` for serving below the run directory's `export/`; every training task must call it.

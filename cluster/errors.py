@@ -5,7 +5,7 @@ TfClusterError                  1
 ├── PreflightError              3   the spec is fine, but cannot run here
 ├── PlacementError              4   the cluster did not grant the resources in time
 ├── StorageError                5   the run directory cannot be read or written
-├── SubmissionError             6   a Ray head did not take, or does not know, the job
+├── SubmissionError             6   a Ray head, or Kubernetes, did not take the job
 ├── RunNotFoundError            7   no run of that name
 ├── CaptureError                8   tasks could not be traced
 ├── UserCodeError              10   the user's own code raised, or its script failed
@@ -69,7 +69,7 @@ class StorageError(TfClusterError):
 
 
 class SubmissionError(TfClusterError):
-    """A Ray head did not take the job, or does not know it."""
+    """A Ray head, or Kubernetes, did not take the job, does not know it, or did not answer."""
 
     exit_code = 6
 

@@ -29,6 +29,8 @@ Kind = Literal[
     "finished",  # the task's code returned: value
     "failed",  # the task's code raised: type, message, traceback, peer, exit_code
     "lost",  # process, supervisor or node gone: reason, node_alive
+    "node_draining",  # a node of some tasks is about to be lost: node, tasks, seconds
+    "stop_answer",  # a task can save with the others, or not: round, passed (not recorded, see cluster.agreement)
     "hang",  # no step for timeouts.hang: tasks
     "placement_failed",  # error
     "startup_failed",  # error
@@ -38,16 +40,6 @@ Kind = Literal[
     "restarting",  # a task in place, or the whole job: after, reason
     "run_ended",  # status, exit_code
 ]
-
-
-#: State of a task after an event of that kind.
-TASK_STATES: Mapping[str, str] = {
-    "task_started": "starting",
-    "task_ready": "running",
-    "finished": "finished",
-    "failed": "failed",
-    "lost": "lost",
-}
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,14 @@ class DataFacts:
         row_groups: of all files; None where there were too many files to open.
         rows: of all files; None likewise.
         problem: why it cannot be read, or None.
+        shared: whether its files lie where all machines are known to see them.
     """
 
     files: int = 0
     row_groups: int | None = None
     rows: int | None = None
     problem: Finding | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Facts:
         addresses: IP addresses of this machine.
         prepared: whether the spec's `prepare` has run, so that its data must be there.
         autoscaling: whether the cluster adds nodes by itself.
+        shared: whether the storage is a folder that all machines are known to share.
     """
 
     code: tuple[Finding, ...] = ()
@@ -72,6 +75,7 @@ class Facts:
     addresses: frozenset[str] = frozenset()
     prepared: bool = True
     autoscaling: bool = False
+    shared: bool = False
 
 
 def count_text(count: int, noun: str) -> str:

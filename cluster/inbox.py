@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.events import Event
-from cluster.preflight import nodes_from_ray
+from cluster.preflight import draining_nodes, nodes_from_ray
 from cluster.tasks import Task
 from cluster.workers import Gang
 
@@ -119,9 +119,15 @@ class Inbox:
 
 
 def lost(gang: Gang, task: Task, attempt: int, error: Exception) -> Event:
-    """A supervisor died: with its node, or alone."""
-    alive = {node.id for node in nodes_from_ray()}
-    node_alive = gang.landings[task].node in alive
+    """A supervisor died: with its node, or alone. Nothing comes back in its place on a node that is being drained."""
+    node = gang.landings[task].node
+    node_alive = node in {node.id for node in nodes_from_ray()} and not _drains(node)
     what = "its supervisor was ended" if node_alive else "its node was lost"
     reason = f"{what} ({type(error).__name__})"
     return Event("lost", attempt, task, {"reason": reason, "node_alive": node_alive})
+
+
+def _drains(node: str) -> bool:
+    with contextlib.suppress(Exception):  # Ray's own errors, whose classes are private
+        return node in draining_nodes()
+    return False

@@ -34,6 +34,7 @@ class Instruments:
 
     def __init__(self, leader: Task, tasks: tuple[Task, ...], directory: RunDirectory) -> None:
         self.meters = Meters(leader)
+        self.meters.expect(tasks)
         self._directory = directory
         self._samples = Samples(len(tasks))
         self._shown = {str(task) for task in _first_of_each_role(tasks, MAX_SHOWN)}
@@ -100,7 +101,8 @@ class Instruments:
             "checkpoint_step": meters.checkpoint,
         }.items():
             gauges.set(f"tfcluster_{name}", value)
-        self._states = {**dict.fromkeys(self._states, 0), **meters.states()}
+        left = {of: 0 for of, count in self._states.items() if count}  # told once; then Ray forgets them
+        self._states = {**left, **meters.states()}
         for (role, state), count in self._states.items():
             gauges.set("tfcluster_tasks", count, role=role, state=state)
         for metric, value in itertools.islice(meters.metrics.items(), MAX_METRICS):

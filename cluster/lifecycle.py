@@ -59,6 +59,20 @@ class Wake:
 
 
 @dataclass(frozen=True)
+class Save:
+    """Have `tasks` save as soon as they can, all after the same step."""
+
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """End the attempt everywhere, although nothing has failed, to go on elsewhere."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Drain:
     """Tell the evaluator that `checkpoint` (a step, or None) is the last."""
 
@@ -86,7 +100,7 @@ class Finish:
     error: TfClusterError | None = None
 
 
-Action = Place | Start | Restart | Wake | Drain | Release | End | Finish
+Action = Place | Start | Restart | Wake | Save | Move | Drain | Release | End | Finish
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,7 @@ class State:
     finished: frozenset[Task] = frozenset()
     failures: tuple[Event, ...] = ()
     checkpoint: int | None = None
+    leaving: str = ""  # why the attempt is to end at its next checkpoint
 
     @property
     def leader(self) -> Task:
@@ -153,8 +168,35 @@ def _ready(state: State, event: Event) -> _Next:
     return state, (Drain(evaluator, state.checkpoint),)
 
 
+def _node_draining(state: State, event: Event) -> _Next:
+    """Tasks will be lost with their node. What is saved before costs nothing; without, it is a loss like any other."""
+    lost = [name for name in event.data["tasks"] if name not in map(str, state.finished)]
+    if state.phase != "running" or state.leaving or not lost or state.leader in state.finished:
+        return state, ()
+    state = replace(state, leaving=f"node {event.data['node']} of {_some(lost)} is being drained")
+    savers = tuple(task for task in state.tasks if task in state.trainers - state.finished)
+    return state, () if state.spec.script is not None else (Save(savers),)
+
+
 def _checkpoint(state: State, event: Event) -> _Next:
-    return replace(state, checkpoint=event.data["step"]), ()
+    """A periodic checkpoint will do as well to leave at as the one that was asked for."""
+    state = replace(state, checkpoint=event.data["step"])
+    if not state.leaving or state.phase != "running":
+        return state, ()
+    again = _next_attempt(state)
+    return again, (Move(state.leaving), Place(again.attempt))
+
+
+def _next_attempt(state: State) -> State:
+    return replace(
+        state,
+        phase="placing",
+        attempt=state.attempt + 1,
+        task_restarts={},
+        finished=frozenset(),
+        failures=(),
+        leaving="",
+    )
 
 
 def _finished(state: State, event: Event) -> _Next:
@@ -237,15 +279,7 @@ def _again_or_fail(state: State) -> _Next:
     if (own and not failure.retry_user_errors) or state.restarts >= failure.max_restarts:
         return _fail(state, error_of(state))
     wait = min(failure.backoff * 2.0 ** min(state.restarts, MAX_DOUBLINGS), failure.max_backoff)
-    again = replace(
-        state,
-        phase="placing",
-        attempt=state.attempt + 1,
-        restarts=state.restarts + 1,
-        task_restarts={},
-        finished=frozenset(),
-        failures=(),
-    )
+    again = replace(_next_attempt(state), restarts=state.restarts + 1)
     return again, (End(error_of(state).happened, state.failures), Place(again.attempt, wait))
 
 
@@ -292,6 +326,7 @@ _HANDLERS = {
     "finished": _finished,
     "failed": _broken,
     "lost": _broken,
+    "node_draining": _node_draining,
     "hang": _hang,
     "settled": _settled,
     "placement_failed": _placement_failed,
@@ -362,7 +397,7 @@ def _loss_of(state: State) -> TfClusterError:
     else:
         reason = "; ".join(f"{_names(names)}: {_reason(first)}" for first, names in groups[:3])
     what = f"{_names(tasks)} lost" if lost else f"{_names(tasks)} lost the connection to other tasks"
-    seen = f"{reason} (attempt {state.attempt} of {state.spec.failure.max_restarts + 1})"
+    seen = f"{reason} (attempt {state.restarts + 1} of {state.spec.failure.max_restarts + 1})"
     if state.trained:
         todo = "the checkpoints are in the run directory; see its failures/, or raise failure.max_restarts"
         return EvaluatorError(f"training succeeded, but {what}", seen, todo)
@@ -375,5 +410,8 @@ def _reason(failure: Event) -> str:
 
 
 def _names(tasks: list[Task]) -> str:
-    names = [str(task) for task in tasks]
+    return _some([str(task) for task in tasks])
+
+
+def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

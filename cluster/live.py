@@ -6,28 +6,24 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cluster.events import TASK_STATES, Event
+from cluster.events import Event
 from cluster.meters import Pace
 from cluster.spec_parts import ROLE_ORDER
-from cluster.tasks import Task, leader_of
+from cluster.states import FOR_ALL, TROUBLE, State, state_after, state_at_end
+from cluster.tasks import Task, leader_of, task_named
 from cluster.units import format_duration
-
-#: State of a task after an event of that kind.
-_STATES = {**TASK_STATES, "restarting": "restarting"}
-#: States that a person should see first.
-TROUBLE = ("failed", "lost", "restarting")
 
 
 @dataclass
 class TaskLife:
-    """One task: its state, where it is, how far it is, and what it takes of its machine.
+    """One task: its state (see `cluster.states`), where it is, how far it is, and what it takes of its machine.
 
     Attributes:
         use: its newest sample, see `cluster.usage`.
         restarts: how often it was restarted in its place.
     """
 
-    state: str = "waiting"
+    state: State = "waiting"
     node: str = ""
     step: int | None = None
     pace: Pace = field(default_factory=Pace)
@@ -73,20 +69,29 @@ class Live:
         if event.kind == "checkpoint":
             self.checkpoint = int(event.data["step"])
 
+    def end(self, status: str) -> None:
+        """Say that the run is over, as its result tells, or that its launcher is gone (`lost`)."""
+        self.phase = status
+        for life in self.tasks.values():
+            life.state = state_at_end(life.state, seen=status != "lost")
+
     def _of_job(self, event: Event) -> None:
+        if event.kind == "placed":
+            self.expect(task_named(name) for name in event.data["nodes"])
+        for life in self.tasks.values() if event.kind in FOR_ALL else ():
+            life.state = state_after(life.state, event)
         match event.kind:
             case "run_started":
                 self.begun = event.at
             case "attempt_started":
                 self.phase, self.attempt = "placing", event.attempt
                 for life in self.tasks.values():
-                    life.state, life.node, life.use = "waiting", "", {}
+                    life.node, life.use = "", {}
                     life.pace.begin()
             case "placed":
                 self.phase = "starting"
-                self.expect(_task(name) for name in event.data["nodes"])
                 for name, node in event.data["nodes"].items():
-                    self.tasks[_task(name)].state, self.tasks[_task(name)].node = "placed", str(node)
+                    self.tasks[task_named(name)].node = str(node)
             case "usage":
                 self._use(event.data.get("tasks", {}))
             case "restarting":
@@ -99,7 +104,7 @@ class Live:
     def _of_task(self, event: Event, task: Task) -> None:
         life = self.tasks.setdefault(task, TaskLife())
         self.leader = self.leader or task
-        life.state = _STATES.get(event.kind, life.state)
+        life.state = state_after(life.state, event)
         if event.kind == "restarting":
             life.restarts += 1
         if event.kind == "task_ready" and self.phase == "starting":
@@ -119,7 +124,7 @@ class Live:
 
     def _use(self, tasks: Mapping[str, Mapping[str, float]]) -> None:
         for name, sample in tasks.items():
-            if (life := self.tasks.get(_task(name))) is not None:
+            if (life := self.tasks.get(task_named(name))) is not None:
                 life.use = sample
 
     def rate(self, now: float) -> float:
@@ -162,11 +167,6 @@ class Live:
             return life.state not in TROUBLE, task != self.leader, ROLE_ORDER.index(task.role), task.index
 
         return sorted(self.tasks.items(), key=place)
-
-
-def _task(name: str) -> Task:
-    role, _, index = name.rpartition("-")
-    return Task(role, int(index))  # type: ignore[arg-type]
 
 
 def total_steps(event: Event) -> int | None:

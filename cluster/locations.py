@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Iterable
+
+#: Folders that all machines see alike, with `:` between them. Whoever makes Pods knows it; from within it is not seen.
+SHARED_VARIABLE = "TFCLUSTER_SHARED_FOLDERS"
 
 
 def join(uri: str, *names: str) -> str:
     """What lies below `uri`, a path or URI; the options of a URI, such as `?region=eu-1`, stay at its end."""
     path, mark, options = uri.partition("?") if "://" in uri else (uri, "", "")
     return f"{path}{'' if path.endswith('/') else '/'}{'/'.join(names)}{mark}{options}"
+
+
+def lies_within(uri: str, folders: Iterable[str]) -> bool:
+    """Whether a path, or a URI of `file`, is one of the absolute `folders` or lies below it."""
+    path = f"{posixpath.normpath(uri.removeprefix('file://'))}/"
+    return any(path.startswith(f"{posixpath.normpath(folder).rstrip('/')}/") for folder in folders if folder)
 
 
 #: The password in `scheme://user:password@host`, also one whose `/` was not written as %2F; a port's number is none.

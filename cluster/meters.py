@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.curves import Curves
-from cluster.events import TASK_STATES, Event
-from cluster.tasks import Task
+from cluster.events import Event
+from cluster.states import FOR_ALL, State, state_after
+from cluster.tasks import Task, task_named
 
 #: Seconds over which a rate of the moment is taken, and steps that are remembered for it.
 WINDOW = 30.0
@@ -64,9 +65,9 @@ class Pace:
 
 @dataclass
 class TaskMeter:
-    """The newest of one task: its state, step, share of time in which it read, and sample of use."""
+    """The newest of one task: its state (see `cluster.states`), step, share of time in which it read, and use."""
 
-    state: str = "starting"
+    state: State = "waiting"
     step: int | None = None
     step_at: float | None = None
     input_busy: float | None = None
@@ -136,24 +137,38 @@ class Meters:
 
     def take(self, event: Event) -> None:
         """Take the next event of the run."""
-        if event.task is not None and event.kind in TASK_STATES:
-            self._of(event.task).state = TASK_STATES[event.kind]
+        if event.task is not None:
+            meter = self._of(event.task)
+            meter.state = state_after(meter.state, event)
+        elif event.kind in FOR_ALL:
+            self._of_all(event)
         if (handler := _HANDLERS.get(event.kind)) is not None:
             handler(self, event)
 
     def _of(self, task: Task) -> TaskMeter:
         return self.tasks.setdefault(task, TaskMeter())
 
+    def expect(self, tasks: Iterable[Task]) -> None:
+        """Say which tasks the job has, before any of their events."""
+        self.tasks = {task: self._of(task) for task in tasks}
+
+    def _of_all(self, event: Event) -> None:
+        if event.kind == "placed":
+            self.expect(task_named(name) for name in event.data["nodes"])
+        for task, meter in self.tasks.items():
+            kept = TaskMeter() if event.kind == "attempt_started" else meter
+            kept.state = state_after(meter.state, event)
+            self.tasks[task] = kept
+
     def _attempt_started(self, event: Event) -> None:
         self.attempt = event.attempt
-        self.tasks.clear()
         self.pace.begin()
         self._resumed = event.attempt > 1
 
     def _restarting(self, event: Event) -> None:
         self.restarts += 1
         if event.task is not None:
-            self.tasks.pop(event.task, None)
+            self.tasks[event.task] = TaskMeter(self._of(event.task).state)
 
     def _failed(self, event: Event) -> None:
         self.failures += 1
@@ -197,9 +212,9 @@ class Meters:
 
     def _usage(self, event: Event) -> None:
         for name, sample in event.data.get("tasks", {}).items():
-            role, _, index = name.rpartition("-")
-            self._of(Task(role, int(index))).usage = dict(sample)
-            self.use.setdefault(role, Use()).add(sample)
+            task = task_named(name)
+            self._of(task).usage = dict(sample)
+            self.use.setdefault(task.role, Use()).add(sample)
 
     @property
     def input_busy(self) -> float | None:

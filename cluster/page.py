@@ -312,7 +312,7 @@ def step_time(seconds: float | None) -> str:
 def _task(run: Run, name: str, life: TaskLife) -> dict[str, Any]:
     return {
         "name": name,
-        "state": run.task_state(life),
+        "state": life.state,
         "node": life.node,
         "step": "" if life.step is None else f"{life.step:,}",
         "restarts": life.restarts or "",

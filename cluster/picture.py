@@ -125,7 +125,9 @@ def _job_rows(timeline: Timeline, scale: _Scale) -> list[Row]:
     job = Row("job", "attempts of the whole job")
     for attempt in timeline.attempts:
         job.bars += _attempt_bars(attempt, timeline, scale)
-    job.points = _points(timeline.marks, ("interrupted", "hang", "placement_failed", "startup_failed"), scale)
+    job.points = _points(
+        timeline.marks, ("interrupted", "node_draining", "hang", "placement_failed", "startup_failed"), scale
+    )
     rows = [job]
     saved = _points(timeline.marks, ("checkpoint", "evaluated"), scale)
     if saved:

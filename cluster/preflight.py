@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cluster.code_check import code_findings
 from cluster.errors import StorageError
 from cluster.findings import DataFacts, Facts, Finding
+from cluster.locations import SHARED_VARIABLE, lies_within
 from cluster.placement import LOCAL, Node
 from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
@@ -67,6 +68,7 @@ def gather(spec: JobSpec, directory: Path, *, prepared: bool = True) -> Facts:
         addresses=_addresses(),
         prepared=prepared or spec.prepare is None,
         autoscaling=_autoscaling(),
+        shared=_is_shared(resolve(spec.storage, str(directory))),
     )
 
 
@@ -92,6 +94,17 @@ def nodes_from_ray() -> list[Node]:
     ]
 
 
+def draining_nodes() -> dict[str, float | None]:
+    """Nodes of Ray that are being drained, by id, and when they end, in seconds since the Unix epoch, if it is known.
+
+    Ray itself places nothing on them. Raises errors of Ray's own kinds where it does not answer at once.
+    """
+    from ray._private.worker import global_worker  # Ray has no public call for it
+
+    found = global_worker.gcs_client.get_draining_nodes(timeout=1.0)
+    return {node: ends / 1000 if ends else None for node, ends in found.items()}
+
+
 def _autoscaling() -> bool:
     """Whether the connected Ray cluster, if any, has an autoscaler that may add nodes."""
     ray = sys.modules.get("ray")
@@ -99,7 +112,14 @@ def _autoscaling() -> bool:
         return False
     from ray._private.state import state
 
-    return bool(state.get_max_resources_from_cluster_config())
+    # KubeRay's autoscaler reports no bounds. Where there is one, the head is started without Ray's own monitor.
+    beside_the_head = "--no-monitor" in os.environ.get("KUBERAY_GEN_RAY_START_CMD", "")
+    return beside_the_head or bool(state.get_max_resources_from_cluster_config())
+
+
+def _is_shared(uri: str) -> bool:
+    """Whether the place is known to be one that all machines see alike."""
+    return lies_within(uri, os.environ.get(SHARED_VARIABLE, "").split(":"))
 
 
 def _version(names: tuple[str, ...]) -> str | None:
@@ -237,8 +257,10 @@ def _remove_empty(filesystem: FileSystem, folders: list[str]) -> None:
 def _data_facts(name: str, data: DataSpec, directory: Path) -> DataFacts:
     patterns = [_from_here(pattern, directory) for pattern in data.patterns]
     remote = any("://" in pattern for pattern in patterns)
+    shared = all("://" in pattern or _is_shared(os.path.abspath(pattern)) for pattern in patterns)
     try:
-        return _within(PATIENCE if remote else None, lambda: _read_data(name, data, patterns))
+        found = _within(PATIENCE if remote else None, lambda: _read_data(name, data, patterns))
+        return replace(found, shared=shared)
     except FutureTimeout:
         problem = Finding(
             "warning", f"data.{name} could not be looked at within {PATIENCE:g} s", patterns[0], "check its address"

@@ -33,7 +33,7 @@ METRICS: Mapping[str, Metric] = {
     "tfcluster_restarts": Metric("Restarts so far, of the whole job and of tasks in their place"),
     "tfcluster_failures": Metric("Failures so far: tasks that failed or were lost, and hangs"),
     "tfcluster_checkpoint_step": Metric("Step of the newest checkpoint"),
-    "tfcluster_tasks": Metric("Tasks in a state: starting, running, finished, failed, lost", ("run", "role", "state")),
+    "tfcluster_tasks": Metric("Tasks in a state, such as running or lost", ("run", "role", "state")),
     "tfcluster_metric": Metric("Newest value of a metric that the job reports", ("run", "metric")),
     "tfcluster_task_step": Metric("Last step that the task reported", _TASK),
     "tfcluster_task_input_busy": Metric("Share of the time in which the task was reading its dataset", _TASK),

@@ -6,6 +6,8 @@ import contextlib
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.errors import StorageError
@@ -18,6 +20,21 @@ FOLDER = "requests"
 LOCAL_SECONDS, REMOTE_SECONDS = 0.5, 5.0
 #: Largest request that is read, in bytes.
 _LARGEST = 1 << 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a file of the folder asks for.
+
+    Attributes:
+        id: the file's name without its ending, by which the answer is known.
+        asked: the document in it; {} where it cannot be read.
+        wrong: why it cannot be read, or ''.
+    """
+
+    id: str
+    asked: dict[str, Any] = field(default_factory=dict)
+    wrong: str = ""
 
 
 def ask(uri: str, **request: Any) -> str:
@@ -50,9 +67,10 @@ class Requests:
         self._filesystem, self._base = open_filesystem(join(uri, FOLDER))
         self._every = LOCAL_SECONDS if local else REMOTE_SECONDS
         self._looked = time.monotonic()
+        self._taken: set[str] = set()  # whose files could not be deleted
 
-    def take(self) -> list[dict[str, Any]]:
-        """Those that came since the last call; nothing between two looks. What cannot be read is no request."""
+    def take(self) -> list[Request]:
+        """Those that came since the last call, each once, also what cannot be read; nothing between two looks."""
         if time.monotonic() - self._looked < self._every:
             return []
         self._looked = time.monotonic()
@@ -60,16 +78,43 @@ class Requests:
             return list(self._waiting())
         return []
 
-    def _waiting(self) -> list[dict[str, Any]]:
+    def _waiting(self) -> Iterator[Request]:
         from pyarrow import fs
 
-        found = []
-        for info in self._filesystem.get_file_info(fs.FileSelector(self._base, allow_not_found=True)):
-            if info.type == fs.FileType.File and info.base_name.endswith(".json") and info.base_name[0] != ".":
-                with self._filesystem.open_input_stream(info.path) as stream:
-                    text = stream.read(_LARGEST)
-                self._filesystem.delete_file(info.path)
-                with contextlib.suppress(ValueError):
-                    document = json.loads(text)
-                    found += [document] if isinstance(document, dict) else []
-        return sorted(found, key=lambda request: str(request.get("id")))
+        found = self._filesystem.get_file_info(fs.FileSelector(self._base, allow_not_found=True))
+        for info in sorted(found, key=lambda info: info.base_name):  # as they were made, by their names
+            name = info.base_name
+            if info.type == fs.FileType.File and _is_request(name) and name not in self._taken:
+                yield self._read(info.path, name.removesuffix(".json"))
+                self._delete(info.path, name)
+
+    def _read(self, path: str, name: str) -> Request:
+        try:
+            with self._filesystem.open_input_stream(path) as stream:
+                return parse(name, stream.read(_LARGEST + 1))
+        except OSError as error:
+            return Request(name, wrong=f"its file cannot be read: {str(error).splitlines()[0]}")
+
+    def _delete(self, path: str, name: str) -> None:
+        try:
+            self._filesystem.delete_file(path)
+        except OSError:  # it may be another user's
+            self._taken.add(name)
+
+
+def _is_request(name: str) -> bool:
+    """Whether a file of that name is one that is whole."""
+    return name.endswith(".json") and not name.startswith(".")
+
+
+def parse(name: str, data: bytes) -> Request:
+    """The request in the file `name`.json. Pure."""
+    if len(data) > _LARGEST:
+        return Request(name, wrong=f"it has more than {_LARGEST} bytes")
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        return Request(name, wrong=f"it is not JSON: {error}")
+    if not isinstance(document, dict):
+        return Request(name, wrong=f"it is no JSON object: {str(document)[:80]}")
+    return Request(name, document)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.live import TROUBLE, TaskLife
+from cluster.live import TaskLife
 from cluster.locations import shown
 from cluster.log_folding import short_names
 from cluster.runs import Run
+from cluster.states import TROUBLE
 from cluster.tasks import Task
 from cluster.timeline import Mark
 from cluster.units import format_duration, format_size
@@ -24,7 +25,7 @@ def run_document(run: Run) -> dict[str, Any]:
     keys = ("uri", "status", "attempt", "step", "tasks", "metrics", "about", "result")
     rows = {
         str(task): {
-            "state": run.task_state(life),
+            "state": life.state,
             "node": life.node,
             "step": life.step,
             "restarts": life.restarts,
@@ -67,9 +68,15 @@ def run_rows(run: Run, now: float) -> list[tuple[str, str]]:
     failures = run.timeline.failures()
     if failures and not run.result.get("error"):
         rows.append(("last failure", failure_line(failures[-1], now)))
-    for capture in [*run.timeline.captures.values()][-_CAPTURES:]:
-        rows.append(("traces", capture_text(capture)))
+    rows += [("traces", capture_text(capture)) for capture in last_captures(run)]
     return rows
+
+
+def last_captures(run: Run) -> list[Mapping[str, Any]]:
+    """The newest captures, and the last request if it was refused: many refusals hide no capture."""
+    captures = [*run.timeline.captures.values()]
+    made = [capture for capture in captures if capture.get("status") != "refused"]
+    return [*made[-_CAPTURES:], *[capture for capture in captures[-1:] if capture not in made]]
 
 
 def status_text(run: Run, now: float) -> str:
@@ -170,7 +177,7 @@ def task_lines(run: Run) -> list[str]:
 def _one(run: Run, task: Task, life: TaskLife) -> tuple[str, ...]:
     step = "" if life.step is None else str(life.step)
     restarts = str(life.restarts) if life.restarts else ""
-    return str(task), run.task_state(life), life.node, step, *_use(life.use), restarts
+    return str(task), life.state, life.node, step, *_use(life.use), restarts
 
 
 def _use(use: Mapping[str, float]) -> tuple[str, str]:
@@ -180,7 +187,7 @@ def _use(use: Mapping[str, float]) -> tuple[str, str]:
 def _grouped(run: Run, tasks: Sequence[tuple[Task, TaskLife]]) -> list[tuple[str, ...]]:
     groups: dict[tuple[str, str, bool], list[tuple[Task, TaskLife]]] = {}
     for task, life in tasks:
-        state = run.task_state(life)
+        state = life.state
         alone = state in TROUBLE or bool(life.restarts)
         groups.setdefault((task.role, state, alone), []).append((task, life))
     return [_one(run, *items[0]) if len(items) == 1 else _many(run, items) for items in groups.values()]
@@ -197,7 +204,7 @@ def _many(run: Run, items: Sequence[tuple[Task, TaskLife]]) -> tuple[str, ...]:
     use = (f"{cpus:.3g}", format_size(memory)) if memory else ("", "")
     restarts = sum(life.restarts for life in lives)
     name = f"{short_names(str(task) for task, _ in items)} ×{len(items)}"
-    return name, run.task_state(lives[0]), node, span, *use, str(restarts) if restarts else ""
+    return name, lives[0].state, node, span, *use, str(restarts) if restarts else ""
 
 
 def aligned(table: Sequence[Sequence[str]]) -> list[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import RunNotFoundError, StorageError, TfClusterError
-from cluster.events import TASK_STATES, Event
-from cluster.live import Live, TaskLife
+from cluster.events import Event
+from cluster.live import Live
 from cluster.locations import join, shown
 from cluster.meters import Meters
 from cluster.storage import open_filesystem, read_text
@@ -31,7 +31,7 @@ class Run:
     Attributes:
         uri: the run directory.
         status: running, lost (its launcher is gone without a result), succeeded, failed or interrupted.
-        tasks: state of each task: starting, running, finished, failed or lost.
+        tasks: state of each task, see `cluster.states`.
         step: the highest that a task reported.
         metrics: the newest value of each.
         about: pid, pid_started, hostname, job_id of the launcher.
@@ -55,12 +55,6 @@ class Run:
     meters: Meters = field(default_factory=lambda: Meters(Task("worker", 0)))
     timeline: Timeline = field(default_factory=Timeline)
 
-    def task_state(self, life: TaskLife) -> str:
-        """The state of a task, which nothing says any more where the whole run is over."""
-        if self.status == "running" or life.state in ("finished", "failed", "lost"):
-            return life.state
-        return "unknown" if self.status == "lost" else "stopped"
-
 
 def find_run(name: str, storage: str = "./runs") -> str:
     """The run directory that `name` means: a path or URI, a name below `storage`, or `latest` there.
@@ -79,9 +73,8 @@ def find_run(name: str, storage: str = "./runs") -> str:
     where = shown(storage) if "://" in storage else Path(storage).resolve()
     seen = f"{len(matches)} runs begin with {name!r}" if matches else f"{name!r} in {where}"
     newest = ", ".join((matches or known)[-3:]) or "none"
-    raise RunNotFoundError(
-        "no such run", seen, f"give a run directory, or --address for a submitted job; here: {newest}"
-    )
+    todo = "give its directory, --storage where it is (runs/ beside its spec by default), or --address if submitted"
+    raise RunNotFoundError("no such run", seen, f"{todo}; here: {newest}")
 
 
 def run_names(storage: str) -> list[str]:
@@ -151,12 +144,14 @@ def summarise(uri: str, events: Iterable[Event], result: dict[str, Any]) -> Run:
     alive = not story.ended and launcher_alive(story.about)
     status = str(result.get("status") or story.ended or ("running" if alive else "lost"))
     story.timeline.finish(status == "running", time.time())
+    if status != "running":
+        story.live.end(status)
     return Run(
         uri,
         status,
         story.live.attempt if story.timeline.attempts else 0,
         story.step,
-        story.tasks,
+        {str(task): str(life.state) for task, life in story.live.tasks.items()},
         story.metrics,
         story.about,
         result,
@@ -172,7 +167,6 @@ class Story:
     """What the events of one run tell, each taken once and in order."""
 
     about: dict[str, Any] = field(default_factory=dict)
-    tasks: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     step: int = 0
     ended: str = ""
@@ -191,10 +185,6 @@ class Story:
         self.timeline.take(event)
         if event.kind == "run_started":
             self.about = dict(event.data)
-        if event.kind == "attempt_started":
-            self.tasks = {}
-        if event.task is not None and event.kind in TASK_STATES:
-            self.tasks[str(event.task)] = TASK_STATES[event.kind]
         if event.kind in ("step", "evaluated"):
             self.metrics.update({name: float(value) for name, value in event.data.get("metrics", {}).items()})
             self.step = max(self.step, int(event.data["step"]))

@@ -118,8 +118,9 @@ def _partition_problems(spec: JobSpec) -> Iterator[str]:
 def _debug_problems(spec: JobSpec) -> Iterator[str]:
     if spec.debug is not None and spec.strategy == "parameter_server":
         yield (
-            "debug does not work with parameter servers: their workers would write over each other's dumps; "
-            "debug the same function with strategy: none"
+            "debug does not work with parameter servers: the workers run the steps, and what they dump is lost when "
+            "they are stopped; to find NaN, call tf.debugging.enable_check_numerics() in the function; "
+            "to see tensors, dump the same model with strategy: none"
         )
 
 

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-
-from cluster.spec_parts import (
-    CheckpointSpec,
-    DataSpec,
-    DebugSpec,
-    FailureSpec,
-    PartitionSpec,
-    ProfileSpec,
-    RoleSpec,
-    TensorBoardSpec,
-    TimeoutSpec,
-)
 
 
 def problems_in(error: ValidationError, root: type[BaseModel]) -> list[str]:
@@ -92,21 +81,26 @@ def near(word: object, known: list[str]) -> str | None:
 
 def _nearest(loc: tuple[Any, ...], root: type[BaseModel]) -> str:
     """`; did you mean …?` from the keys known where `loc` stands."""
-    model = _SECTIONS.get(str(loc[0]), root) if len(loc) > 1 else root
-    return _did_you_mean(loc[-1], list(model.model_fields)) or f"; known: {', '.join(model.model_fields)}"
+    known = list(_model_at(root, loc[:-1]).model_fields)
+    return _did_you_mean(loc[-1], known) or f"; known: {', '.join(known)}"
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "roles": RoleSpec,
-    "data": DataSpec,
-    "failure": FailureSpec,
-    "timeouts": TimeoutSpec,
-    "checkpoint": CheckpointSpec,
-    "partition": PartitionSpec,
-    "profile": ProfileSpec,
-    "debug": DebugSpec,
-    "tensorboard": TensorBoardSpec,
-}
+def _model_at(root: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:
+    """The model whose keys stand at `path` in a document of `root`; keys of mappings and places in lists are passed."""
+    found = root
+    for part in path:
+        if str(part) in found.model_fields:
+            found = next(_models(found.model_fields[str(part)].annotation), found)
+    return found
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a field's type: in a union, as values of a mapping, or as items of a list."""
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
 
 #: What pydantic puts into a location to say which branch of a union it tried.
 _UNION_TAGS = ("str", "callable", "tuple[str, ...]", "literal['epoch']", "constrained-int", "constrained-tuple")

@@ -205,6 +205,8 @@ def delete_others(uri: str, keep: Set[str]) -> None:
 def download_folder(uri: str, folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
     """Copy the files below `uri` whose names are `wanted` into the local `folder`; an absent `uri` is an empty one.
 
+    A file that is deleted meanwhile, as old checkpoints are, is left out.
+
     Raises:
         StorageError: the storage refuses, or `folder` cannot be written.
     """
@@ -217,8 +219,11 @@ def download_folder(uri: str, folder: Path, wanted: Callable[[str], bool] = lamb
             if info.type == fs.FileType.File and wanted(info.base_name):
                 target = folder / info.path.removeprefix(base).lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with filesystem.open_input_stream(info.path) as source, open(target, "wb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 22)
+                try:
+                    with filesystem.open_input_stream(info.path) as source, open(target, "wb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 22)
+                except FileNotFoundError:
+                    target.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError("files could not be fetched", shown(uri), _first_line(error)) from None
 

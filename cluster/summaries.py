@@ -33,6 +33,7 @@ def scalars(base: Any) -> Any:
         def on_train_end(self, logs: Any = None) -> None:
             for writer in self._writers.values():
                 writer.close()
+            self._writers.clear()  # the same callbacks may be given to another fit
 
         def writer(self, name: str) -> Any:
             import tensorflow as tf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from cluster.spec import JobSpec
 from cluster.spec_parts import ROLE_ORDER, RoleName, StrategyName
@@ -16,6 +16,12 @@ class Task(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.role}-{self.index}"
+
+
+def task_named(name: str) -> Task:
+    """The task of a name such as `worker-1`, as an event has it."""
+    role, _, index = name.rpartition("-")
+    return Task(cast(RoleName, role), int(index))
 
 
 def tasks_of(spec: JobSpec) -> tuple[Task, ...]:

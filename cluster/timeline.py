@@ -9,6 +9,7 @@ from typing import Any
 from cluster.curves import Curves
 from cluster.events import Event
 from cluster.tasks import Task
+from cluster.units import format_duration
 
 #: Marks that are kept of one kind; a long run saves thousands of checkpoints.
 MOST_MARKS = 500
@@ -198,10 +199,12 @@ def mark_text(event: Event) -> str:
             return f"checkpoint {data.get('step')}"
         case "evaluated":
             return f"checkpoint {data.get('step')} evaluated"
+        case "node_draining":
+            return draining_text(event)
         case "restarting" if event.task is not None:
             return f"restarted in its place: {data.get('reason')}"
         case "restarting":
-            return "everything restarts"
+            return f"everything restarts: {data['reason']}" if data.get("reason") else "everything restarts"
         case "interrupted":
             return f"stopped: {data.get('reason')}"
         case "profile" if data.get("status") != "tracing":
@@ -209,6 +212,15 @@ def mark_text(event: Event) -> str:
         case "notice":
             return str(data.get("text", ""))
     return ""
+
+
+def draining_text(event: Event) -> str:
+    """`node 10.0.0.7 of worker-1 is being drained, 28s left`."""
+    names = [str(name) for name in event.data.get("tasks", [])]
+    some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    left = event.data.get("seconds")
+    until = "" if left is None else f", {format_duration(left)} left"
+    return f"node {event.data.get('node')} of {some} is being drained{until}"
 
 
 def read_timeline(events: Iterable[Event]) -> Timeline:

@@ -25,10 +25,11 @@ from rich.text import Text
 from cluster.console import ROLE_STYLE
 from cluster.errors import RunNotFoundError, StorageError
 from cluster.events import Event
-from cluster.live import TROUBLE, Live, TaskLife, progress_text, states_text
+from cluster.live import Live, TaskLife, progress_text, states_text
 from cluster.locations import shown
 from cluster.runs import launcher_alive
 from cluster.spec import parse
+from cluster.states import TROUBLE
 from cluster.storage import read_text
 from cluster.tail import Tail
 from cluster.tasks import Task, tasks_of
@@ -78,7 +79,7 @@ class Watched:
                 self.about = dict(event.data) if event.kind == "run_started" else self.about
                 self.live.take(event)
         if not self.live.ended and self.about and not launcher_alive(self.about):
-            self.live.phase = "lost"
+            self.live.end("lost")
 
     @property
     def over(self) -> bool:

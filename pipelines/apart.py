@@ -34,6 +34,11 @@ def flattened(schema: pa.Schema) -> pa.Schema:
     return pa.schema([leaf for field in schema for leaf in leaves(field)])
 
 
+def is_apart(schema: pa.Schema) -> bool:
+    """Whether no field is to be taken apart."""
+    return all(_is_whole(field.type) for field in schema)
+
+
 def stored(schema: pa.Schema) -> dict[str, range]:
     """Which columns of a Parquet file of this schema each of its leaves is stored in."""
     found, start = {}, 0

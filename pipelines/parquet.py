@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from operator import attrgetter
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from pipelines.filters import Condition, condition_of
 from pipelines.footers import Footers, read_footer, read_footers
 from pipelines.hive import Values, folder_columns
 from pipelines.layout import Layout, Request, layout_of
-from pipelines.leaf_reader import places_of, read_leaves
+from pipelines.leaf_reader import Leaves, leaves_of, read_leaves
 from pipelines.schema import describe, kind_of
 from pipelines.shards import Unit
 from pipelines.source import where
@@ -72,8 +73,9 @@ class ParquetSource:
         names = [*self.layout.columns, *(column for column, _, _ in request.filters)]
         self._read_names = [name for name in dict.fromkeys(names) if name not in folders.names]
         footers = self._of_one_schema(footers, first, kind, on_error)
-        self._places: list[tuple[Any, dict[str, range]]] = []
+        self._leaves: list[tuple[Any, Leaves]] = []
         self._opened = lru_cache(_FOOTERS)(self._open)
+        self._opening: dict[str, Lock] = {}
         self.units = _all_units(footers)
         if self._condition is not None:
             self.units = self._matching(request.filters, self._condition)
@@ -102,19 +104,20 @@ class ParquetSource:
     def _decode(self, unit: Unit, names: list[str]) -> pa.Table:
         """These columns of a row group, all rows of it; other engines do only this in another way."""
         with self._filesystem.open_input_file(unit.file) as file:
-            footer, places = self._opened(unit.file)
+            with self._opening.setdefault(unit.file, Lock()):  # all threads begin with the same file
+                footer, leaves = self._opened(unit.file)
             reader = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
-            return read_leaves(reader, unit.row_group, names, places)
+            return read_leaves(reader, unit.row_group, names, leaves)
 
-    def _open(self, path: str) -> tuple[pq.FileMetaData, dict[str, range]]:
-        """The footer of a file, and where its columns are, which is the same in all files of one schema."""
+    def _open(self, path: str) -> tuple[pq.FileMetaData, Leaves]:
+        """The footer of a file, and its columns, which are the same in all files of one schema."""
         footer = read_footer(self._filesystem, path)
-        for schema, places in self._places:
+        for schema, leaves in self._leaves:
             if schema.equals(footer.schema):
-                return footer, places
-        places = places_of(footer)
-        self._places.append((footer.schema, places))
-        return footer, places
+                return footer, leaves
+        leaves = leaves_of(footer)
+        self._leaves.append((footer.schema, leaves))
+        return footer, leaves
 
     def _with_folders(self, table: pa.Table, unit: Unit) -> pa.Table:
         """The table with the columns that its file's folders name."""

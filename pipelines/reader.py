@@ -332,7 +332,7 @@ def _parts_of(feature: Feature, layout: Layout) -> Callable[[dict[str, pa.Array]
 
 
 def _joined(tables: list[pa.RecordBatch | pa.Table]) -> pa.RecordBatch | pa.Table:
-    """The rows of all of them, one after the other; a table only where a batch cannot hold so many strings."""
+    """The rows of all of them, one after the other: one batch as it is, several as a table."""
     if len(tables) == 1:
         return tables[0]
     parts = [batch for table in tables for batch in (table.to_batches() if isinstance(table, pa.Table) else [table])]

@@ -145,12 +145,12 @@ class TensorflowIOSource(ParquetSource):
         Raises:
             DataError: it is not known to be read rightly.
         """
-        footer, places = self._opened(path)
+        footer, leaves = self._opened(path)
         _check_types(footer, path)
         types = {leaf.name: leaf.type for leaf in flattened(footer.schema.to_arrow_schema())}
         columns = {}
         for name in self._read_names:
-            at = places[name].start
+            at = leaves.places[name].start
             if reason := next(_reasons(footer, at, types[name]), None):
                 raise DataError(f"tensorflow-io cannot read column {name}, which {reason}", path, _TODO)
             stored = footer.schema.column(at)

@@ -18,7 +18,18 @@ import hypothesis
 import pytest
 
 #: Seconds that a test may take, with its fixtures, by the folder it lies in; `@pytest.mark.timeout` says otherwise.
-LIMITS = {"unit": 30, "files": 60, "helm": 60, "browser": 120, "tf": 180, "tf_data": 180, "ray": 300, "soak": 3600}
+LIMITS = {
+    "unit": 30,
+    "files": 60,
+    "helm": 60,
+    "kubernetes": 90,
+    "browser": 120,
+    "tf": 180,
+    "tf_data": 180,
+    "ray": 300,
+    "e2e": 600,
+    "soak": 3600,
+}
 #: Inherited by every process that a test starts, and so found again however far it went away.
 VARIABLE, SESSION = "TFCLUSTER_TEST_SESSION", uuid.uuid4().hex
 #: What a Ray cluster keeps running between jobs: its daemons, and workers that have no actor or task.

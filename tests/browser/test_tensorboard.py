@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ from cluster.board_views import RunView, StorageView
 from cluster.tensorboard import Server
 from tests.browser.conftest import Browser
 from tests.files.test_tensorboard import ask, curve, make_run
+
+if TYPE_CHECKING:
+    from selenium.webdriver.remote.webdriver import WebDriver
 
 pytestmark = [
     pytest.mark.timeout(180),
@@ -61,11 +65,17 @@ def test_each_tab_shows_the_run(browser: Browser, board: str, tab: str, texts: l
 
 
 def click(browser: Browser, selector: str) -> None:
-    """Click on the first such element, once it is there."""
+    """Click on the first such element, once it is there and is not just then replaced by one that looks the same."""
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    found = WebDriverWait(browser.driver, 30).until(lambda driver: driver.find_elements("css selector", selector))
-    found[0].click()
+    def clicked(driver: WebDriver) -> bool:
+        found = driver.find_elements("css selector", selector)
+        if found:
+            found[0].click()
+        return bool(found)
+
+    WebDriverWait(browser.driver, 30, ignored_exceptions=[StaleElementReferenceException]).until(clicked)
 
 
 def test_the_debugger_leads_from_a_nan_to_the_line_that_made_it(browser: Browser, board: str) -> None:

@@ -146,7 +146,7 @@ def by_row(job: Job) -> Counter[int]:
 def test_each_row_once_an_epoch_over_hundreds_of_kills(files: Path, shuffle: bool, counted_by_keras: bool) -> None:
     dice = random.Random(1)
     kills = moved = 0
-    while kills < 60:
+    while kills < 100:
         job = Job(files, shuffle, "keep", counted_by_keras)
         while not job.attempt(*attempt(dice, [1, 2, 3, 5, 8], [1, 4, 10, 33, 127])):
             pass
@@ -166,7 +166,7 @@ def test_each_row_once_an_epoch_over_hundreds_of_kills(files: Path, shuffle: boo
 def test_no_row_twice_an_epoch_when_the_remainder_is_dropped(files: Path, shuffle: bool) -> None:
     dice = random.Random(2)
     kills = 0
-    while kills < 60:
+    while kills < 100:
         job = Job(files, shuffle, "drop", False)
         largest = 0
         done = False

@@ -109,6 +109,11 @@ CASES: dict[str, dict[str, Any]] = {
     ),
     "job-suspended": job(rayJob={"suspend": True, "activeDeadlineSeconds": 3600, "preRunningDeadlineSeconds": 600}),
     "job-kueue": job(queue={"scheduler": "kueue", "name": "team-queue"}),
+    "cluster-kueue-elastic": {
+        "queue": {"scheduler": "kueue", "name": "team-queue"},
+        "autoscaling": {"enabled": True},
+        "extraAnnotations": {"kueue.x-k8s.io/elastic-job": "true"},
+    },
     "job-yunikorn": job(queue={"scheduler": "yunikorn", "name": "root.team"}),
     "job-sidecar": job(rayJob={"submissionMode": "SidecarMode", "backoffLimit": 2}),
     "job-interactive": job(rayJob={"submissionMode": "InteractiveMode"}),

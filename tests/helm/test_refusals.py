@@ -43,9 +43,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "runs that end with their Pods": (job(storage={}), "job.storage ./runs, no storage.uri"),
     "runs where nothing is mounted": (
         job(job={**JOB["job"], "storage": "/data/runs"}),
-        "no volume is mounted · job.storage /data/runs; mounted: /storage",
+        "no lasting volume is mounted · job.storage /data/runs; mounted: /storage",
     ),
-    "a folder that only begins alike": (job(job={**JOB["job"], "storage": "/storage2"}), "no volume is mounted"),
+    "a folder that ends with its Pod": (
+        job(
+            job={**JOB["job"], "storage": "/scratch"},
+            storage={},
+            extraVolumes=[{"name": "s", "emptyDir": {}}],
+            extraVolumeMounts=[{"name": "s", "mountPath": "/scratch"}],
+        ),
+        "mounted: nothing",
+    ),
+    "a folder that only begins alike": (
+        job(job={**JOB["job"], "storage": "/storage2"}),
+        "no lasting volume is mounted",
+    ),
     "two storages": ({"storage": {"uri": "s3://b/r", "claim": {"name": "runs"}}}, "runs have two places"),
     "a path as URI": ({"storage": {"uri": "/runs"}}, "storage.uri is no URI · /runs"),
     "a board of nothing": ({"tensorboard": {"enabled": True}}, "TensorBoard has nothing to show"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -13,9 +14,10 @@ import jsonschema
 import pytest
 import yaml
 
+from cluster.locations import SHARED_VARIABLE
 from cluster.spec import JobSpec, parse
 from tests.helm.cases import CASES, GOLDEN, JOB, job
-from tests.helm.charts import CHART, Helm, cluster_of
+from tests.helm.charts import CHART, Helm, cluster_of, pod_templates
 
 FOLDER = Path(__file__).parent / "golden"
 KUBERNETES = ("1.30", "1.31", "1.32", "1.33", "1.34")
@@ -107,6 +109,43 @@ def test_files_lie_beside_the_job(helm: Helm) -> None:
     assert data[mounts["/job/package/part.py"]] == JOB["files"]["package/part.py"]
 
 
+@pytest.mark.parametrize(
+    ("stop", "group", "seconds"),
+    [(None, {}, 40), (90, {}, 120), ("1H 30.5s 500 ms", {}, 3661), ("1m", {"terminationGracePeriodSeconds": 0}, 0)],
+)
+def test_tasks_have_time_to_end(helm: Helm, stop: object, group: dict[str, int], seconds: int) -> None:
+    timeouts = {} if stop is None else {"timeouts": {"stop": stop}}
+    values = job(job={**JOB["job"], **timeouts}, workerGroups={"cpu": group}, head=group)
+    spec = cluster_of(helm.render(values))
+    head, worker = spec["headGroupSpec"]["template"]["spec"], spec["workerGroupSpecs"][0]["template"]["spec"]
+    assert (head["terminationGracePeriodSeconds"], worker["terminationGracePeriodSeconds"]) == (seconds, seconds)
+    environment = {variable["name"]: variable.get("value") for variable in head["containers"][0]["env"]}
+    assert int(environment["RAY_JOB_STOP_WAIT_TIME_S"]) == math.ceil(JobSpec.of(values["job"]).timeouts.stop) + 30
+
+
+def test_a_cluster_gives_the_jobs_that_it_does_not_know_time_to_end(helm: Helm) -> None:
+    head = cluster_of(helm.render({}))["headGroupSpec"]["template"]["spec"]
+    assert head["terminationGracePeriodSeconds"] == JobSpec.of({"entrypoint": "a.py:b"}).timeouts.stop + 30
+
+
+def test_the_launcher_knows_which_folders_all_pods_see(helm: Helm) -> None:
+    volumes = {
+        "extraVolumes": [
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "s", "emptyDir": {}},
+        ],
+        "extraVolumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "s", "mountPath": "/scratch"}],
+    }
+
+    def known(values: Mapping[str, Any]) -> list[str]:
+        head = cluster_of(helm.render(values))["headGroupSpec"]["template"]["spec"]["containers"][0]
+        return [variable["value"] for variable in head["env"] if variable["name"] == SHARED_VARIABLE]
+
+    assert known(job(**volumes)) == ["/storage:/data"]
+    assert known(volumes) == ["/data"]
+    assert known({"storage": {"uri": "s3://bucket/runs"}}) == []
+
+
 def test_shared_memory_is_the_pods_memory_unless_it_is_given(helm: Helm) -> None:
     def size(case: str) -> str:
         pod = cluster_of(helm.render(CASES[case]))["workerGroupSpecs"][-1]["template"]["spec"]
@@ -129,12 +168,13 @@ def test_gpus_are_limits_and_requests(helm: Helm) -> None:
     ("case", "labels"),
     [
         ("job-kueue", {"kueue.x-k8s.io/queue-name": "team-queue"}),
+        ("cluster-kueue-elastic", {"kueue.x-k8s.io/queue-name": "team-queue"}),
         ("cluster-volcano", {"volcano.sh/queue-name": "training", "ray.io/priority-class-name": "training"}),
         (
             "job-yunikorn",
             {
                 "yunikorn.apache.org/queue": "root.team",
-                "yunikorn.apache.org/app-id": "demo",
+                "yunikorn.apache.org/app-id": "demo-ml",  # one application to YuniKorn, whose ids know no namespaces
                 "ray.io/gang-scheduling-enabled": "true",
             },
         ),
@@ -245,6 +285,8 @@ def test_the_entrypoint_passes_the_shells_that_it_meets(helm: Helm, case: str, h
         ("job", "rayClusterSpec.rayVersion", "2.60.0"),
         ("job-kept", "shutdownAfterJobFinishes", None),
         ("job-kept", "ttlSecondsAfterFinished", None),
+        ("job", "suspend", None),
+        ("job-kueue", "suspend", None),  # Kueue sets it, and who applies it again would take it back
         ("job-suspended", "suspend", True),
         ("job-suspended", "activeDeadlineSeconds", 3600),
         ("job-suspended", "preRunningDeadlineSeconds", 600),
@@ -334,3 +376,17 @@ def test_extras_reach_everything(helm: Helm) -> None:
         assert {"name": "data", "mountPath": "/data", "readOnly": True} in container["volumeMounts"]
         assert {e["name"] for e in container["env"]} >= {"HF_TOKEN", "NCCL_DEBUG", "HOME"}
         assert [c["name"] for c in template["spec"]["initContainers"]] == ["warm"]
+
+
+@pytest.mark.parametrize("who", ["test", "ray-job-submitter"])
+def test_extras_reach_pods_that_only_talk_to_the_head(helm: Helm, who: str) -> None:
+    extras = {key: value for key, value in CASES["extras"].items() if key.startswith("extra")}
+    documents = helm.render(
+        {**(JOB if who == "ray-job-submitter" else {}), **extras, "storage": {"claim": {"name": "runs"}}}
+    )
+    (pod,) = (pod for _, pod in pod_templates(documents) if pod["containers"][0]["name"] == who)
+    container = pod["containers"][0]
+    assert {"name": "data", "mountPath": "/data", "readOnly": True} in container["volumeMounts"]
+    assert {e["name"] for e in container["env"]} >= {"HF_TOKEN", "NCCL_DEBUG", "HOME"}
+    assert container["envFrom"] == extras["extraEnvFrom"]
+    assert {volume["name"] for volume in pod["volumes"]} == {"tmp", "home", "data"}  # it need not see runs

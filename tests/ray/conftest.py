@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -133,6 +136,65 @@ def start(ray_address: str, tmp_path: Path) -> Iterator[Callable[..., Job]]:
         if job._thread is not None:
             job._thread.join(PATIENCE)
             assert not job._thread.is_alive()
+
+
+@dataclass
+class OtherNode:
+    """A `ray start --block` on an address of its own that joined the session's Ray."""
+
+    process: subprocess.Popen[bytes]
+    host: str
+
+    def raylet(self) -> int:
+        """Process id of its raylet."""
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (entry / "stat").exists():
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"/raylet") and f"--node_ip_address={self.host}".encode() in words:
+                    return int(entry.name)
+        raise AssertionError(f"the node {self.host} has no raylet")
+
+    def id(self) -> str:
+        """Ray's id of it."""
+        import ray
+
+        return str(next(n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeManagerAddress"] == self.host))
+
+
+@contextlib.contextmanager
+def other_node(ray_address: str, host: str, resource: str, notice: int = 30) -> Iterator[OtherNode]:
+    """A node of 4 processors and 4 of `resource` on an address of this machine.
+
+    Upon SIGTERM it goes on for `notice` seconds, or until nothing runs there any more.
+    """
+    ray_command = str(Path(sys.executable).with_name("ray"))
+    command = [ray_command, "start", f"--address={ray_address}", "--num-cpus=4", "--block", "--disable-usage-stats"]
+    command += [f"--node-ip-address={host}", f'--resources={{"{resource}": 4}}']
+    env = {**os.environ, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(notice)}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=env, start_new_session=True)
+    node = OtherNode(process, host)
+    try:
+        wait_until(lambda: host in living_hosts(), f"the node {host} did not join", 90)
+        yield node
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        wait_until(lambda: host not in living_hosts(), f"the node {host} did not leave", 90)
+
+
+def living_hosts() -> set[str]:
+    """Addresses of the nodes of the session's Ray."""
+    import ray
+
+    return {str(node["NodeManagerAddress"]) for node in ray.nodes() if node["Alive"]}
+
+
+@pytest.fixture
+def second_node(ray_address: str) -> Iterator[OtherNode]:
+    """A node on 127.0.0.2 with a resource of its own, `second`."""
+    with other_node(ray_address, "127.0.0.2", "second") as node:
+        yield node
 
 
 @pytest.fixture(autouse=True)

@@ -93,6 +93,15 @@ def test_plan_of_the_cluster_at_hand(ray_address, tmp_path):
     assert document["resources"]["CPU"]["total"] >= 16
 
 
+@pytest.mark.parametrize("beside", ["", " --no-monitor"], ids=["nobody", "an autoscaler"])
+def test_nodes_may_come_where_kuberays_autoscaler_stands_beside_the_head(ray_address, tmp_path, monkeypatch, beside):
+    monkeypatch.setenv("KUBERAY_GEN_RAY_START_CMD", f"ray start --head{beside} --num-cpus=0")
+    path = write(tmp_path, entrypoint=f"{JOBS}/train.py:fit", roles={"worker": {"cpus": 99}})
+    document = json.loads(tfcluster("plan", path, "--json", address=ray_address).stdout)
+    findings = [(f["level"], f["happened"]) for f in document["findings"] if "CPU" in str(f)]
+    assert document["ok"] == bool(beside), findings
+
+
 def test_no_ray_at_the_address_is_a_sentence(tmp_path):
     done = tfcluster("run", write(tmp_path, entrypoint=f"{JOBS}/train.py:report"), address="127.0.0.1:1")
     assert done.returncode == 3

@@ -171,7 +171,6 @@ def test_a_killed_evaluator_comes_back(start):
         args={"epochs": 40},
         strategy="multi_worker_mirrored",
         roles={"worker": 1, "evaluator": 1},
-        checkpoint={"keep": 50},  # they come faster than an evaluator may read them
         failure={"max_restarts": 1},
     )
     job.wait_for("evaluated")
@@ -179,6 +178,13 @@ def test_a_killed_evaluator_comes_back(start):
     result = job.join()
     assert result.attempts == 1
     assert [e.data["step"] for e in job.events if e.kind == "evaluated"][-1] == result.checkpoint
+
+
+def test_what_is_evaluated_stays_while_training_prunes_it(start):
+    job = start(entrypoint="train.py:pruned", roles={"worker": 1, "evaluator": 1}, checkpoint={"keep": 1})
+    job.join()
+    seen = [(e.data["step"], e.data["metrics"]["read"]) for e in job.events if e.kind == "evaluated"]
+    assert seen == [(1, 1), (2, 2)]
 
 
 def test_an_evaluator_that_never_sees_the_last_checkpoint(start):

@@ -69,7 +69,7 @@ def scraped(run: str) -> dict[Series, float]:
     from prometheus_client.parser import text_string_to_metric_families
 
     found = {}
-    for node in ray.nodes():
+    for node in (node for node in ray.nodes() if node["Alive"]):  # Ray lists those of earlier tests too
         url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         with urllib.request.urlopen(url, timeout=10) as answer:
             lines = [line for line in answer.read().decode().splitlines() if "tfcluster" in line]
@@ -129,7 +129,7 @@ def check_metrics(samples: dict[Series, float]) -> None:
     for name, labels in samples:
         assert set(METRICS[name.removeprefix("ray_")].labels) <= {label for label, _ in labels}
     by_name = [name for name, _ in samples]
-    assert max(map(by_name.count, by_name)) <= 3  # two tasks; or three states, of which one is past
+    assert max(map(by_name.count, by_name)) <= 4  # two tasks; or states, of which some have just passed
 
 
 def check_usage(job: Job) -> None:

@@ -5,48 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.ray.conftest import alive, wait_until
+from tests.ray.conftest import alive
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@dataclass
-class SecondNode:
-    """A `ray start --block` on 127.0.0.2 that joined the session's Ray."""
-
-    process: subprocess.Popen[bytes]
-
-    def raylet(self) -> int:
-        """Process id of its raylet."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (entry / "stat").exists():
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(b"/raylet") and b"--node_ip_address=127.0.0.2" in words:
-                    return int(entry.name)
-        raise AssertionError("the second node has no raylet")
-
-
-@pytest.fixture
-def second_node(ray_address: str) -> Iterator[SecondNode]:
-    import ray
-
-    ray_command = str(Path(sys.executable).with_name("ray"))
-    command = [ray_command, "start", f"--address={ray_address}", "--num-cpus=4", "--block"]
-    command += ["--node-ip-address=127.0.0.2", '--resources={"second": 4}', "--disable-usage-stats"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    wait_until(lambda: "second" in ray.cluster_resources(), "the second node did not join", 90)
-    yield SecondNode(process)
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
-    wait_until(lambda: "second" not in ray.cluster_resources(), "the second node did not leave", 90)
 
 
 def test_workers_on_two_nodes_and_one_node_is_lost(start, second_node):

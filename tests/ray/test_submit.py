@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,10 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import PreflightError, SubmissionError
+from cluster.kube_code import pack, place
+from cluster.spec import load
 from cluster.submission import submit
+from cluster.travelling import added_files, command_of
 from tests.ray.conftest import JOBS, wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -146,6 +150,18 @@ def test_ray_job_submit_runs_the_same_launcher_and_stop_ends_it(head, job_folder
     follow.wait(60)
     run = next((job_folder.parent / "runs").iterdir())
     assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_a_packed_folder_runs_as_on_kubernetes(job_folder, tmp_path):
+    """What the head of a RayJob runs, on a Ray of its own."""
+    job = load(job_folder / "job.json")
+    code = place(pack(job_folder, [], added_files(job)), command_of(job), f"file://{tmp_path}/shelf", "")
+    command = [TFCLUSTER, *shlex.split(code.entrypoint)[1:], "--json"]
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["status"], result["value"]["steps"]) == ("succeeded", 3)
 
 
 def test_without_the_token_the_sentence_says_what_to_set(head, job_folder):

@@ -111,6 +111,27 @@ def loop(post: Any, steps: int = 60, fails_on_worker: bool = False) -> dict[str,
     return {"losses": losses, "iterations": int(optimizer.iterations.numpy())}
 
 
+def checked(post: Any) -> None:
+    """A step that makes a NaN on a worker, with numbers checked."""
+    import tensorflow as tf
+
+    from cluster import strategy as strategies
+    from cluster.parameter_server import is_peer_error
+
+    tf.debugging.enable_check_numerics()
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategies.make_strategy("parameter_server", None))
+
+    @tf.function
+    def step() -> Any:
+        return tf.reduce_sum(tf.math.log(tf.random.uniform([4]) - 2.0))
+
+    try:
+        coordinator.schedule(step)
+        coordinator.join()
+    except Exception as error:
+        post((type(error).__name__, is_peer_error(error), str(error)))
+
+
 def mistakes(post: Any) -> dict[str, str]:
     """What tf-keras users get to read who use dataset creators wrongly."""
     import tensorflow as tf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -124,3 +125,12 @@ def test_a_worker_started_anew_at_its_address_goes_on(keras3: Forge) -> None:
 def test_an_error_of_the_users_on_a_worker_is_no_peers(keras3: Forge) -> None:
     with coordinated(keras3, "loop", fails_on_worker=True) as crew:
         assert crew.event("chief-0", lambda event: isinstance(event, tuple)) == ("InvalidArgumentError", False)
+
+
+def test_numbers_are_checked_on_workers_too(keras3: Forge) -> None:
+    """What a spec with `debug` and parameter servers is told to do."""
+    with coordinated(keras3, "checked", workers=2) as crew:
+        name, peer, text = crew.event("chief-0", lambda event: isinstance(event, tuple))
+    assert (name, peer) == ("InvalidArgumentError", False)
+    assert 'Detected Infinity or NaN in output 0 of graph op "Log"' in text
+    assert re.search(r"tests/tf/servers\.py \(L\d+\) step", text)

@@ -14,6 +14,8 @@ from typing import Any
 WARM = 8
 #: Seconds that a task is traced.
 SECONDS = 1.5
+#: A batch of the workload that reads.
+ROWS = 1 << 17
 #: What holds a workload back: layers, their width, rows of a batch.
 SIZES = {"input": (1, 64, 64), "compute": (3, 512, 2048), "straggler": (1, 64, 64), "python": (1, 8, 8)}
 
@@ -88,7 +90,7 @@ def alone(post: Any, folder: str, task: str, kind: str) -> None:
     def step(batch: Any) -> Any:
         return tf.add_n([tf.size(column) for column in batch.values()])
 
-    for number, batch in enumerate(read_dataset(f"{folder}/rows", batch=1 << 16).repeat()):
+    for number, batch in enumerate(read_dataset(f"{folder}/rows", batch=ROWS).repeat()):
         with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
             int(step(batch))
         clock.tick()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from cluster.capture import MOST_TASKS, Capture, chosen, folder_name
+from cluster.capture import MOST_TASKS, Capture, asked_for, chosen, folder_name
 from cluster.tasks import Task
 
 CHIEF, EVALUATOR = Task("chief", 0), Task("evaluator", 0)
@@ -61,3 +62,27 @@ def test_a_capture_has_begun_when_no_task_is_left_that_may_begin_and_ended_when_
 
 def test_folders_are_named_as_tensorflow_names_them() -> None:
     assert folder_name(1_700_000_000.9) == "2023_11_14_22_13_20"
+
+
+def test_a_request_says_for_how_long_and_may_name_tasks() -> None:
+    assert asked_for({"kind": "profile", "seconds": 3, "id": "1"}) == (3.0, None)
+    assert asked_for({"kind": "profile", "seconds": 0.5, "tasks": ["ps"]}) == (0.5, ["ps"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "its kind is None; known: profile"),
+        ({"kind": "stop"}, "its kind is 'stop'; known: profile"),
+        ({"kind": "profile"}, "seconds is None; it may be a number up to 120"),
+        ({"kind": "profile", "seconds": True}, "seconds is True"),
+        ({"kind": "profile", "seconds": 0}, "seconds is 0"),
+        ({"kind": "profile", "seconds": float("nan")}, "seconds is nan"),
+        ({"kind": "profile", "seconds": 121}, "seconds is 121"),
+        ({"kind": "profile", "seconds": 1, "tasks": "ps"}, "tasks is 'ps'; it may be a list of names, or missing"),
+        ({"kind": "profile", "seconds": 1, "tasks": [1]}, "tasks is [1]"),
+    ],
+)
+def test_a_request_for_something_else_is_refused(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        asked_for(asked)

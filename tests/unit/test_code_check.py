@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +216,31 @@ def test_prepare_is_checked_too_and_takes_no_argument(folder: Path) -> None:
         "train.py has no function trian",
         "prepare takes an argument: missing a required argument: 'ctx'",
     ]
+
+
+class Untidy:
+    """Garbage that only the collector finds, and that lets other threads go on while it is collected."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        time.sleep(1e-4)
+
+
+def test_several_threads_check_at_once(tmp_path: Path) -> None:
+    """Python 3.11's parser raises SystemError where a second thread comes in while the first one's garbage is collected."""
+    (tmp_path / "train.py").write_text("def train(ctx):\n" + "    print([1, (2, {3: 4})])\n" * 2000)
+    job = parse({"entrypoint": "train.py:train", "roles": {"worker": 1}})
+
+    def check(_: int) -> object:
+        Untidy()
+        return code_findings(job, tmp_path)
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50, 2, 2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(check, range(20))) == {()}
+    finally:
+        gc.set_threshold(*thresholds)

@@ -218,7 +218,7 @@ def test_the_bar_shows_the_leaders_progress_and_below_it_all_tasks() -> None:
     assert "epoch 1/2 · step 30 · loss 0.03333 · RATE steps/s" in tidy(bar)
     assert " 30%" in bar  # of 2 epochs of 50 steps
     assert "step 99" not in bar
-    assert states.rstrip() == "worker 1 lost, 1 waiting · evaluator 1 waiting"
+    assert states.rstrip() == "worker 1 lost, 1 stopped · evaluator 1 stopped"
 
 
 def test_before_the_first_step_the_bar_says_what_the_job_waits_for() -> None:
@@ -231,7 +231,7 @@ def test_before_the_first_step_the_bar_says_what_the_job_waits_for() -> None:
     live.event(Event("run_ended"))
     bar, states = screen.export_text().splitlines()[-2:]
     assert "starting ━" in bar
-    assert states.rstrip() == "worker 2 placed"
+    assert states.rstrip() == "worker 2 stopped"  # with the run
 
 
 @pytest.mark.parametrize(("term", "kind"), [("dumb", "PlainConsole"), ("xterm", "LiveConsole")])
@@ -270,7 +270,7 @@ def test_a_notebook_shows_lines_and_one_bar() -> None:
     assert (bar.step, bar.total) == (50, 100)
     assert tidy(repr(bar)) == "epoch 1/2 · step 50 · loss 0.02"
     assert '<progress value="50" max="100">' in bar._repr_html_()
-    assert "<br>worker 1 failed, 1 waiting · evaluator 1 restarting · 2 restarts</code>" in bar._repr_html_()
+    assert "<br>worker 1 failed, 1 stopped · evaluator 1 stopped · 2 restarts</code>" in bar._repr_html_()
 
 
 def test_the_last_step_is_drawn_also_when_it_came_soon_after_another() -> None:
@@ -393,8 +393,20 @@ def test_every_kind_of_event_is_a_sentence_or_nothing() -> None:
     told = {kind for kind in get_args(Kind) if sentence(Event(kind, 1, data=data))}
     assert told == {
         "run_started", "attempt_started", "placed", "notice", "checkpoint", "evaluated", "lost", "failed", "hang",
-        "restarting", "interrupted",
+        "node_draining", "restarting", "interrupted",
     }  # fmt: skip
+    assert sentence(Event("restarting", 2, data={"after": 0.0, "reason": "its node ends"})) == (
+        "going on elsewhere: its node ends"
+    )
+
+
+def test_a_capture_is_told_with_its_verdict() -> None:
+    tasks = {"worker-0": {"bytes": 7}, "worker-1": {}}  # whose trace was lost
+    done = {"id": "1", "status": "done", "tasks": tasks, "verdict": "input-bound: 42.9 ms of a step's 50.8 ms …"}
+    assert sentence(Event("profile", 1, data=done)) == "traced worker-0: input-bound: 42.9 ms of a step's 50.8 ms …"
+    assert sentence(Event("profile", 1, data={"id": "1", "status": "tracing", "tasks": tasks})) == ""
+    many = {"id": "1", "status": "done", "tasks": {f"worker-{index}": {"bytes": 7} for index in range(16)}}
+    assert sentence(Event("profile", 1, data=many)).endswith("worker-5 and 10 more: no verdict")
 
 
 def test_of_many_tasks_the_first_are_named() -> None:

@@ -23,9 +23,11 @@ from cluster.lifecycle import (
     Drain,
     End,
     Finish,
+    Move,
     Place,
     Release,
     Restart,
+    Save,
     Start,
     State,
     Wake,
@@ -68,7 +70,7 @@ def task_of(name: str) -> Task:
 
 
 def event_of(words: str, attempt: int = 1) -> Event:
-    """`lost worker-1`, `node lost worker-1`, `failed worker-0 KeyError`, `echo worker-0`, `checkpoint 7`, `settled`."""
+    """`lost worker-1`, `node lost worker-1`, `draining ps-0`, `failed worker-0 KeyError`, `checkpoint 7`, `settled`."""
     match words.split():
         case ["node", "lost", name]:
             return Event("lost", attempt, task_of(name), {"reason": "its node was lost", "node_alive": False})
@@ -84,6 +86,8 @@ def event_of(words: str, attempt: int = 1) -> Event:
             return Event("checkpoint", attempt, Task("worker", 0), {"step": int(number)})
         case ["hang", *names]:
             return Event("hang", attempt, data={"tasks": names})
+        case ["draining", *names]:
+            return Event("node_draining", attempt, data={"node": "10.0.0.7", "tasks": names, "seconds": 29.5})
         case ["placement_failed" | "startup_failed" as kind]:
             return Event(kind, attempt, data={"happened": "it did not come", "seen": "2 of 3", "todo": "wait"})
         case ["interrupted"]:
@@ -105,9 +109,11 @@ def words_of(action: Action) -> str:
             return "settle" if after == SETTLE_SECONDS else f"wake {after:g}"
         case Drain(_, checkpoint):
             return f"drain {checkpoint}"
+        case Save(tasks):
+            return " ".join(["save", *map(str, tasks)])
         case Finish(error):
             return f"finish {'well' if error is None else type(error).__name__}"
-        case Start() | Release() | End():
+        case Start() | Release() | End() | Move():
             return type(action).__name__.lower()
 
 
@@ -467,6 +473,89 @@ def test_an_attempt_ends_with_what_broke_it() -> None:
     assert [str(failure.task) for failure in end.failures] == ["worker-1", "worker-0"]
 
 
+# Nodes that are about to be lost
+
+SAVERS = [
+    ("none", "worker-0", "save worker-0"),
+    ("mirrored", "worker-0", "save worker-0"),
+    ("multi worker", "worker-1", "save worker-0 worker-1"),
+    ("multi worker", "evaluator-0", "save worker-0 worker-1"),
+    ("with chief", "worker-0", "save chief-0 worker-0 worker-1"),
+    ("multi worker script", "worker-1", NOTHING),  # a script cannot be asked
+    ("ps function", "chief-0", "save chief-0"),
+    ("ps function", "worker-1", "save chief-0"),
+    ("ps function", "ps-0", "save chief-0"),
+    ("ps script", "ps-0", NOTHING),
+    ("custom", "ps-0", "save chief-0 worker-0 worker-1"),
+    ("custom script", "worker-0", NOTHING),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "result"), SAVERS)
+def test_who_is_to_save_before_a_node_is_lost(kind: str, name: str, result: str) -> None:
+    assert running(kind).on(f"draining {name}") == result
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "script" not in kind])
+def test_once_it_has_saved_the_job_goes_on_elsewhere(kind: str) -> None:
+    job = running(kind)
+    leader = str(job.state.leader)
+    job.on("checkpoint 5", f"draining {leader}")
+    assert job.on("checkpoint 7") == "move, place 2"
+    assert job.actions[-2] == Move(f"node 10.0.0.7 of {leader} is being drained")
+    assert (job.state.checkpoint, job.state.restarts) == (7, 0)
+    assert job.on("placed") == "start"
+    assert job.on("checkpoint 9") == ""  # that was the attempt before
+
+
+def test_a_move_uses_up_no_restart() -> None:
+    job = running(failure={"max_restarts": 1})
+    for _ in range(5):
+        assert job.on("draining worker-1", "checkpoint 7").startswith("move, place")
+        job.on("placed")
+    assert job.on("lost worker-0", "settled") == "end, place 7 after 1"
+    assert job.on("placed", "lost worker-0", "settled") == "end, finish TaskLostError"
+    assert "(attempt 2 of 2)" in str(job.error)
+
+
+def test_what_could_not_save_in_time_is_lost_as_ever() -> None:
+    job = running()
+    assert job.on("draining worker-1") == "save worker-0 worker-1"
+    assert job.on("node lost worker-1") == "settle"
+    assert job.on("checkpoint 7") == ""  # too late: this attempt is given up
+    assert job.on("settled") == AGAIN
+    assert job.on("placed", "checkpoint 9") == ""
+
+
+def test_several_nodes_are_left_at_once() -> None:
+    job = running()
+    assert job.on("draining worker-1") == "save worker-0 worker-1"
+    assert job.on("draining worker-0") == ""
+    assert job.on("checkpoint 7") == "move, place 2"
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        (["lost worker-0"], "worker-1"),  # about to be judged
+        (["finished worker-1"], "worker-1"),  # what has done its part may go
+        (["finished worker-0"], "worker-1"),  # training is over
+        (["finished worker-0", "finished worker-1"], "evaluator-0"),
+    ],
+)
+def test_a_node_whose_loss_is_no_matter(before: list[str], name: str) -> None:
+    job = running()
+    job.on(*before)
+    assert job.on(f"draining {name}") == ""
+
+
+def test_only_those_that_still_train_are_to_save() -> None:
+    job = running(success="all_workers", roles={"worker": 3})
+    assert job.on("finished worker-1", "draining worker-2") == "save worker-0 worker-2"
+    job = running(success="all_workers", roles={"worker": 3})
+    assert job.on("finished worker-0", "draining worker-2") == ""  # nobody is left whose checkpoint would count
+
+
 # Whose error it is
 
 
@@ -723,7 +812,7 @@ def histories(draw: st.DrawFn) -> History:
     """A spec, and events each with the age of their attempt: 0 the current one, 1 the one before, -1 a later one."""
     spec = draw(st.sampled_from(SPECS))
     names = [str(task) for task in tasks_of(spec)]
-    happenings = st.sampled_from([*BROKEN, "finished", "task_ready"])
+    happenings = st.sampled_from([*BROKEN, "finished", "task_ready", "draining"])
     about_a_task = st.builds(lambda what, name: f"{what} {name}", happenings, st.sampled_from(names))
     general = st.sampled_from([words for words in GENERAL if words not in FATAL])
     fatal = st.sampled_from(FATAL) if draw(st.integers(0, 3)) == 0 else general
@@ -760,7 +849,9 @@ class Watched(Job):
         assert len(finishes) == (self.state.phase == "done")
         places = [action.attempt for action in self.actions if isinstance(action, Place)]
         assert places == list(range(1, len(places) + 1))  # each attempt once, in order
-        assert places[-1] == self.state.attempt <= spec.failure.max_restarts + 1
+        moves = sum(isinstance(action, Move) for action in self.actions)
+        assert places[-1] == self.state.attempt <= spec.failure.max_restarts + 1 + moves
+        assert self.state.restarts + moves + 1 == self.state.attempt
         for action in actions:
             self._check_action(before, action, actions)
         if self.state.phase in ("settling", "finishing") and before.phase not in ("settling", "finishing"):
@@ -776,8 +867,14 @@ class Watched(Job):
                 assert before.phase in ("running", "finishing", "draining")
                 assert self.state.attempt == before.attempt
             case Place(_, after):
-                assert isinstance(actions[0], End)
+                assert isinstance(actions[0], End | Move)
                 assert after <= before.spec.failure.max_backoff
+            case Move():
+                assert self.state.checkpoint is not None
+                assert before.phase == "running"
+            case Save(tasks):
+                assert before.leader in tasks
+                assert not set(tasks) & before.finished
             case Drain(task):
                 assert task.role == "evaluator"
                 assert self.state.phase == "draining"

@@ -136,7 +136,7 @@ def test_states_of_tasks_are_those_of_this_attempt() -> None:
     )
     assert meters.states() == {("worker", "finished"): 1, ("worker", "starting"): 1}
     meters.take(event("attempt_started", 2, attempt=2))
-    assert meters.states() == {}
+    assert meters.states() == {("worker", "waiting"): 2}
 
 
 def test_what_others_wrote_into_the_events_does_not_confuse() -> None:

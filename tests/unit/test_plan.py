@@ -271,7 +271,7 @@ def test_enough_data_is_no_finding(facts: DataFacts) -> None:
 def test_data_that_prepare_will_make_is_no_error() -> None:
     spec = job(prepare="data.py:make", **TWO_WORKERS)
     facts = replace(with_data(DataFacts(problem=MISSING)), prepared=False)
-    note = only(make_plan(spec, four_nodes(CPU=1), facts), "note")
+    note = only(make_plan(spec, [node("n1", CPU=4)], facts), "note")
     assert note == "data.train is not there yet · data/*.parquet · prepare (data.py:make) makes it"
 
 
@@ -407,6 +407,34 @@ def test_a_path_as_storage_of_several_machines(storage: str, addresses: list[str
     plan = make_plan(job(storage=storage), nodes, FINE)
     expected = f"storage is a path, and the cluster has 2 machines · {storage} · use a directory that all of them share"
     assert [text.startswith(expected) for text in texts(plan, "warning")] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("files", "prepare", "machines", "shared", "warned"),
+    [
+        ("data.parquet", "data.py:make", 2, False, True),
+        (["s3://bucket/a", "/data/b"], "data.py:make", 2, False, True),
+        ("data.parquet", "data.py:make", 2, True, False),
+        ("data.parquet", "data.py:make", 1, False, False),
+        ("data.parquet", None, 2, False, False),  # it came with the code, or is on each of them
+        ("s3://bucket/a", "data.py:make", 2, False, False),
+    ],
+)
+def test_data_that_prepare_makes_on_one_of_several_machines(
+    files: Any, prepare: str | None, machines: int, shared: bool, warned: bool
+) -> None:
+    spec = job(
+        data={"train": {"files": files, "batch": 64}}, roles={"worker": 2}, **({"prepare": prepare} if prepare else {})
+    )
+    nodes = [Node(f"n{i}", f"10.0.0.{i}", {"CPU": 2}, {"CPU": 2}) for i in range(machines)]
+    found = texts(make_plan(spec, nodes, with_data(DataFacts(8, 8, 1000, shared=shared))), "warning")
+    expected = f"prepare makes data.train on this machine alone, and the cluster has {machines}"
+    assert [text.startswith(expected) for text in found] == [True] * warned
+
+
+def test_a_path_that_is_known_to_be_shared_is_not_warned_of() -> None:
+    nodes = [Node(f"n{i}", f"10.0.0.{i}", {"CPU": 1}, {"CPU": 1}) for i in range(2)]
+    assert texts(make_plan(job(storage="/storage"), nodes, replace(FINE, shared=True)), "warning") == []
 
 
 def test_every_problem_is_named_at_once_errors_first() -> None:

@@ -208,6 +208,26 @@ def test_prepared_is_what_the_caller_says(folder: Path) -> None:
     assert gather(job(), folder, prepared=False).prepared  # nothing to prepare
 
 
+@pytest.mark.parametrize(
+    ("storage", "shared"), [("runs", True), (".", True), ("../elsewhere", False), ("s3://bucket/runs", False)]
+)
+def test_who_makes_the_pods_says_what_they_share(
+    folder: Path, storage: str, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "PATIENCE", 0.1)
+    assert not gather(job(storage=storage), folder).shared
+    monkeypatch.setenv("TFCLUSTER_SHARED_FOLDERS", f"/data:{folder}/")
+    assert gather(job(storage=storage), folder).shared == shared
+
+
+@pytest.mark.parametrize(("files", "shared"), [("data", True), (["data", "/elsewhere/x"], False)])
+def test_data_in_what_they_share(folder: Path, files: Any, shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = job(data={"train": {"files": files, "label": "y"}})
+    assert not gather(spec, folder).data["train"].shared
+    monkeypatch.setenv("TFCLUSTER_SHARED_FOLDERS", str(folder))
+    assert gather(spec, folder).data["train"].shared == shared
+
+
 def test_no_autoscaler_without_ray(folder: Path) -> None:
     assert not gather(job(), folder).autoscaling
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.run_text import ago, aligned, capture_text, count, run_document, run_rows, task_lines
-from cluster.runs import Run, read_run
+from cluster.events import Event
+from cluster.run_text import ago, aligned, capture_text, count, last_captures, run_document, run_rows, task_lines
+from cluster.runs import Run, read_run, summarise
 from tests.made_runs import BEGAN, Made, failed, lost, running, succeeded, thousand
 
 
@@ -75,7 +76,7 @@ def test_all_of_it_for_a_program(tmp_path: Path) -> None:
     document = run_document(read_run(failed(tmp_path).uri))
     assert document["status"] == "failed"
     assert document["restarts"] == 1
-    assert document["tasks"] == {"worker-0": "failed", "worker-1": "failed", "worker-2": "running"}
+    assert document["tasks"] == {"worker-0": "failed", "worker-1": "failed", "worker-2": "stopped"}
     assert document["places"]["worker-2"]["state"] == "stopped"
     assert document["places"]["worker-0"]["node"] == "10.0.0.1"
     assert document["rates"]["steps_per_second"] == 20.0
@@ -94,6 +95,16 @@ def test_how_long_ago(seconds: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.5, "0.5"), (950, "950"), (35_800, "35.8k"), (1_200_000, "1.2M")])
 def test_large_numbers(value: float, text: str) -> None:
     assert count(value) == text
+
+
+def test_refusals_hide_no_capture() -> None:
+    states = ["done", "refused", "failed", "refused", "refused"]
+    captures = [{"id": str(number), "status": status, "tasks": {}} for number, status in enumerate(states)]
+    run = summarise("flights-1", [Event("profile", 1, data=data) for data in captures], {})
+    assert [capture["id"] for capture in last_captures(run)] == ["0", "2", "4"]
+    more = [*captures, {"id": "5", "status": "done", "tasks": {}}]
+    run = summarise("flights-1", [Event("profile", 1, data=data) for data in more], {})
+    assert [capture["id"] for capture in last_captures(run)] == ["0", "2", "5"]
 
 
 def test_a_capture_that_goes_on_and_one_that_was_refused() -> None:

@@ -171,7 +171,7 @@ def test_a_new_attempt_has_new_tasks() -> None:
     assert summarise("job-1", events[:3], {}).tasks == {"worker-0": "running", "worker-1": "lost"}
     run = summarise("job-1", events, {})
     assert run.attempt == 2
-    assert run.tasks == {"worker-0": "starting"}
+    assert run.tasks == {"worker-0": "starting", "worker-1": "waiting"}
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "interrupted"])
@@ -186,7 +186,7 @@ def test_a_run_that_has_ended(tmp_path: Path, status: str) -> None:
     assert run.result["exit_code"] == 0
     assert run.metrics == {"mae": 3.0}
     assert run.step == 8
-    assert run.tasks == {"worker-0": "finished"}
+    assert run.tasks == {"worker-0": "finished", "evaluator-0": "stopped"}
 
 
 def test_a_step_without_metrics_counts() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cluster.errors import SpecError
+from cluster.ray_jobs import _first_line
 from cluster.spec import JobSpec, load, parse
-from cluster.submission import _first_line, _travelling
+from cluster.travelling import travelling
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_spec_files_own_folder_travels_as_it_is(folder: Path, kind: Any) -> None:
     job = load(folder / "job.yaml")
-    with _travelling(job, kind(folder / "job.yaml"), folder) as (where, command):
+    with travelling(job, kind(folder / "job.yaml"), folder) as (where, command):
         assert where == folder
         assert command == ["tfcluster", "run", "job.yaml"]
 
@@ -42,14 +43,14 @@ def test_a_spec_file_may_lie_deeper(folder: Path) -> None:
     (folder / "specs").mkdir()
     spec = folder / "specs" / "my job.yaml"
     spec.write_text("entrypoint: train.py:train\n")
-    with _travelling(load(spec), spec, folder) as (where, command):
+    with travelling(load(spec), spec, folder) as (where, command):
         assert where == folder
         assert command == ["tfcluster", "run", "specs/my job.yaml"]
 
 
 def test_a_relative_spec_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    with _travelling(load(Path("job.yaml")), "job.yaml", folder) as (_, command):
+    with travelling(load(Path("job.yaml")), "job.yaml", folder) as (_, command):
         assert command == ["tfcluster", "run", "job.yaml"]
 
 
@@ -57,14 +58,14 @@ def test_a_spec_file_outside_the_folder(folder: Path) -> None:
     other = folder / "data"
     with (
         pytest.raises(SpecError, match="the spec lies outside the folder that travels"),
-        _travelling(load(folder / "job.yaml"), folder / "job.yaml", other),
+        travelling(load(folder / "job.yaml"), folder / "job.yaml", other),
     ):
         pass
 
 
 def test_a_spec_of_python_travels_in_a_copy(folder: Path) -> None:
     job = parse({"name": "flights", "entrypoint": "train.py:train", "args": {"epochs": 3}})
-    with _travelling(job, {"any": "mapping"}, folder) as (where, command):
+    with travelling(job, {"any": "mapping"}, folder) as (where, command):
         assert where != folder
         assert names(where) == ["data/a.parquet", "job.yaml", "link.py", "tfcluster-job.json", "train.py"]
         assert (where / "link.py").is_symlink()
@@ -85,7 +86,7 @@ def make_function() -> Any:
 
 def test_a_function_travels_with_its_spec(folder: Path) -> None:
     job = JobSpec(entrypoint=make_function(), strategy="none")
-    with _travelling(job, job, folder) as (where, command):
+    with travelling(job, job, folder) as (where, command):
         assert command == ["tfcluster", "run", "tfcluster-job.json", "--code", "tfcluster-entrypoint.pkl"]
         assert pickle.loads((where / "tfcluster-entrypoint.pkl").read_bytes())(None) == 7
         document = json.loads((where / "tfcluster-job.json").read_text())
@@ -96,7 +97,7 @@ def test_a_function_travels_with_its_spec(folder: Path) -> None:
 def test_the_spec_of_a_local_function_is_read_again_where_it_runs(folder: Path) -> None:
     """`tfcluster run --code` first loads the spec, whose entrypoint is then replaced."""
     job = JobSpec(entrypoint=make_function())
-    with _travelling(job, job, folder) as (where, _):
+    with travelling(job, job, folder) as (where, _):
         assert load(where / "tfcluster-job.json").entrypoint is not None
 
 

@@ -171,3 +171,23 @@ def test_ticks_are_short(seconds: int, text: str) -> None:
 def test_names_of_many_tasks_are_cut_at_a_comma() -> None:
     assert short_names(["worker-0", "worker-1", "worker-2"]) == "worker-0…2"
     assert short_names([f"worker-{number}" for number in range(0, 90, 3)]) == "worker-0,3,6,9,12,15,18,…"
+
+
+def test_a_node_that_drains_and_the_move_are_marked() -> None:
+    told = {"node": "10.0.0.7", "tasks": ["worker-1"], "seconds": 29.5}
+    moves = {"after": 0.0, "reason": "node 10.0.0.7 of worker-1 is being drained"}
+    timeline = read_timeline(
+        [
+            Event("attempt_started", 1, at=BEGAN),
+            Event("node_draining", 1, data=told, at=BEGAN + 5),
+            Event("restarting", 2, data=moves, at=BEGAN + 6),
+        ]
+    )
+    assert [mark.text for mark in timeline.marks] == [
+        "node 10.0.0.7 of worker-1 is being drained, 29.5s left",
+        "everything restarts: node 10.0.0.7 of worker-1 is being drained",
+    ]
+    assert timeline.failures() == []
+    assert timeline.attempts[0].outcome == "restarted"
+    (job,) = [row for row in draw(timeline).rows if row.label == "job"]
+    assert [point.kind for point in job.points] == ["node_draining"]

@@ -201,7 +201,7 @@ def test_a_run_that_has_ended_is_text_once_on_a_terminal_too(written: Written) -
     written.add(Event("run_ended", 1, data={"status": "succeeded", "exit_code": 0}))
     terminal = Terminal(written.uri)
     assert terminal.end() == 0
-    assert "worker-0  running" in terminal.seen
+    assert "worker-0  stopped" in terminal.seen
     assert "\x1b[?1049h" not in terminal.seen
 
 

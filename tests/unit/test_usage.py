@@ -94,11 +94,11 @@ def test_names_of_processes_do_not_confuse(tmp_path: Path) -> None:
     for pid, text in (("7", f"7 (evil) S 9 9 9 (x) {' '.join(fields)}"), ("8", "8 (gone"), ("self", "")):
         (tmp_path / pid).mkdir()
         (tmp_path / pid / "stat").write_text(text)
-    reading = read_session(7, tmp_path)
+    reading = read_session(7, tmp_path, lambda pid: 7)
     assert reading is not None
     assert reading.cpu_seconds == pytest.approx(155 / os.sysconf("SC_CLK_TCK"))
     assert reading.memory == 10 * os.sysconf("SC_PAGE_SIZE")
-    assert read_session(9, tmp_path) is None
+    assert read_session(9, tmp_path, lambda pid: 9) is None
 
 
 def test_gpus_that_are_not_there_are_silent() -> None:

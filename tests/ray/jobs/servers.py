@@ -37,8 +37,8 @@ def loop(ctx, folder):
     return {"seen": seen.numpy().tolist(), "steps": number}
 
 
-def fit(ctx, folder):
-    """tf-keras fit: 3 epochs of 20 steps, with a stop in the second one of the first attempt."""
+def fit(ctx, folder, steps=20):
+    """tf-keras fit: 3 epochs of so many steps, with a stop in the second one of the first attempt."""
     import tensorflow as tf
     import tf_keras
 
@@ -53,7 +53,7 @@ def fit(ctx, folder):
             return {"loss": tf.constant(0.0)}
 
     class Stop(tf_keras.callbacks.Callback):
-        """Stops after step 37, of which the last checkpoint knows 34."""
+        """Stops after 17 steps of an epoch."""
 
         def __init__(self):
             super().__init__()
@@ -70,7 +70,7 @@ def fit(ctx, folder):
         model.compile("sgd", "mse")
     data = ctx.dataset_creator("train")
     assert ctx.steps_per_epoch("train") == 32
-    model.fit(data, epochs=3, steps_per_epoch=20, callbacks=[*ctx.callbacks(), Stop()], verbose=0)
+    model.fit(data, epochs=3, steps_per_epoch=steps, callbacks=[*ctx.callbacks(), Stop()], verbose=0)
     return {
         "seen": model.seen.numpy().tolist(),
         "steps": int(model.optimizer.iterations.numpy()),

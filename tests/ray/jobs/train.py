@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 
@@ -120,6 +121,35 @@ def evaluated(ctx, epochs=2):
         return {"seen": seen}
     model.fit(dataset, epochs=epochs, callbacks=ctx.callbacks(), verbose=0)
     return {}
+
+
+def pruned(ctx):
+    """Deletes a checkpoint while it is evaluated, and only then is it read."""
+    import tensorflow as tf
+
+    from cluster import Position
+
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoints = Path(ctx.run_dir, "checkpoints")
+    if ctx.role != "evaluator":
+        saver = ctx.checkpointer(step=step)
+        step.assign(1)
+        saver.save(Position(1))
+        until((checkpoints / ".evaluated").exists)
+        step.assign(2)
+        saver.save(Position(2))
+        return
+    for path in ctx.checkpoints():
+        number = int(path.rsplit("-", 1)[1])
+        until(lambda: number == 2 or not (checkpoints / "ckpt-1.index").exists())  # noqa: B023
+        tf.train.Checkpoint(step=step).restore(path).assert_consumed()
+        ctx.report(number, read=int(step))
+
+
+def until(true):
+    """Wait for what another process does to files."""
+    while not true():
+        threading.Event().wait(0.01)
 
 
 def coordinate(ctx, steps=20):

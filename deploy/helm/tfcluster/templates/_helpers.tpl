@@ -117,7 +117,8 @@ kueue.x-k8s.io/queue-name: {{ .name }}
 {{- else if eq .scheduler "volcano" }}
 volcano.sh/queue-name: {{ .name }}
 {{- else if eq .scheduler "yunikorn" }}
-yunikorn.apache.org/app-id: {{ include "tfcluster.name" $ }}
+{{- /* To YuniKorn Pods with the same id are one application, in whichever namespace they are. */}}
+yunikorn.apache.org/app-id: {{ printf "%s-%s" (include "tfcluster.name" $) $.Release.Namespace | trunc 63 | trimSuffix "-" }}
 yunikorn.apache.org/queue: {{ .name }}
 ray.io/gang-scheduling-enabled: "true"
 {{- end }}

@@ -12,7 +12,10 @@ deletionStrategy:
 shutdownAfterJobFinishes: true
 ttlSecondsAfterFinished: {{ ternary 300 $job.ttlSecondsAfterFinished (kindIs "invalid" $job.ttlSecondsAfterFinished) | int }}
 {{- end }}
-suspend: {{ $job.suspend }}
+{{- /* A field that Kueue takes over, and so is left to it. */}}
+{{- if $job.suspend }}
+suspend: true
+{{- end }}
 backoffLimit: {{ $job.backoffLimit | int }}
 {{- range $key := list "activeDeadlineSeconds" "preRunningDeadlineSeconds" }}
 {{- with get $job $key }}
@@ -76,14 +79,11 @@ spec:
   containers:
     - name: ray-job-submitter
       {{- include "tfcluster.containerSettings" . | nindent 6 }}
-      env:
-        {{- include "tfcluster.user" . | nindent 8 }}
+      {{- include "tfcluster.variables" (list . list list) | nindent 6 }}
       resources:
         {{- toYaml .Values.rayJob.submitter.resources | nindent 8 }}
       volumeMounts:
-        - {name: tmp, mountPath: /tmp}
-        - {name: home, mountPath: {{ .Values.home }}}
+        {{- include "tfcluster.plainMounts" . | nindent 8 }}
   volumes:
-    - {name: tmp, emptyDir: {}}
-    - {name: home, emptyDir: {}}
+    {{- include "tfcluster.plainVolumes" . | nindent 4 }}
 {{- end }}

@@ -31,50 +31,97 @@ securityContext:
 {{/* Variables of containers that run the user's code, or read what it wrote: (list $ more). */}}
 {{- define "tfcluster.env" -}}
 {{- $ := index . 0 -}}
-env:
-  {{- include "tfcluster.user" $ | nindent 2 }}
-  {{- with concat $.Values.extraEnv (index . 1 | default list) }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- $secret := list }}
 {{- with $.Values.storage.secretName }}{{ $secret = list (dict "secretRef" (dict "name" .)) }}{{ end }}
-{{- with concat $secret $.Values.extraEnvFrom }}
+{{- include "tfcluster.variables" (list $ (index . 1) $secret) }}
+{{- end }}
+
+{{/* Variables of all containers, and more of one: (list $ variables sources). */}}
+{{- define "tfcluster.variables" -}}
+{{- $ := index . 0 -}}
+env:
+  {{- include "tfcluster.user" $ | nindent 2 }}
+  {{- with concat $.Values.extraEnv (index . 1) }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with concat (index . 2) $.Values.extraEnvFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* What is mounted everywhere: the two folders that may be written, and the storage. */}}
+{{/* What is mounted where runs are: the two folders that may be written, the storage, and what the values add. */}}
 {{- define "tfcluster.mounts" -}}
-- {name: tmp, mountPath: /tmp}
-- {name: home, mountPath: {{ .Values.home }}}
+{{ include "tfcluster.plainMounts" . }}
 {{- if include "tfcluster.claim" . }}
 - {name: storage, mountPath: {{ .Values.storage.mountPath }}}
 {{- end }}
+{{- end }}
+
+{{- define "tfcluster.volumes" -}}
+{{ include "tfcluster.plainVolumes" . }}
+{{- with include "tfcluster.claim" . }}
+- {name: storage, persistentVolumeClaim: {claimName: {{ . }}}}
+{{- end }}
+{{- end }}
+
+{{/* The same of Pods that see no run: the submitter and the test. */}}
+{{- define "tfcluster.plainMounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: home, mountPath: {{ .Values.home }}}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
-{{- define "tfcluster.volumes" -}}
+{{- define "tfcluster.plainVolumes" -}}
 - {name: tmp, emptyDir: {}}
 - {name: home, emptyDir: {}}
-{{- with include "tfcluster.claim" . }}
-- {name: storage, persistentVolumeClaim: {claimName: {{ . }}}}
-{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* Folders of the storage and of extra volumes, which all Pods see alike; one of a Pod's own is none. */}}
+{{- define "tfcluster.sharedFolders" -}}
+{{- $own := dict -}}
+{{- range .Values.extraVolumes }}{{ if or (hasKey . "emptyDir") (hasKey . "ephemeral") }}{{ $_ := set $own .name true }}{{ end }}{{ end -}}
+{{- $shared := list -}}
+{{- if include "tfcluster.claim" . }}{{ $shared = list .Values.storage.mountPath }}{{ end -}}
+{{- range .Values.extraVolumeMounts }}{{ if not (hasKey $own .name) }}{{ $shared = append $shared .mountPath }}{{ end }}{{ end -}}
+{{- join ":" $shared }}
 {{- end }}
 
 {{/* Where a Pod may run. */}}
 {{- define "tfcluster.placement" -}}
 {{- $keys := list "nodeSelector" "tolerations" "affinity" "topologySpreadConstraints" "priorityClassName" "runtimeClassName" -}}
 {{- $settings := dict -}}
-{{- range $key := append $keys "terminationGracePeriodSeconds" -}}
+{{- range $key := $keys -}}
 {{- with get $ $key }}{{ $_ := set $settings $key . }}{{ end -}}
 {{- end -}}
 {{- with $settings }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/*
+Seconds between SIGTERM and SIGKILL: the tasks' own, 10 where no job is known, and 30 in which Ray drains its node.
+*/}}
+{{- define "tfcluster.patience" -}}
+{{- $stop := dig "timeouts" "stop" 10 .Values.job -}}
+{{- add (include "tfcluster.seconds" $stop | int) 30 }}
+{{- end }}
+
+{{/* Whole seconds, rounded up, of a duration such as 90, 90s or 1h30m. */}}
+{{- define "tfcluster.seconds" -}}
+{{- $seconds := 0.0 -}}
+{{- if kindIs "string" . -}}
+{{- $units := dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0 -}}
+{{- range regexFindAll "[0-9.]+\\s*[a-z]+" (lower .) -1 -}}
+{{- $seconds = addf $seconds (mulf (regexFind "[0-9.]+" . | float64) (get $units (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{- else -}}
+{{- $seconds = float64 . -}}
+{{- end -}}
+{{- ceil $seconds | int }}
 {{- end }}
 
 {{/* Resources of a Ray container, with its GPUs, which Kubernetes counts as limits. */}}
@@ -107,6 +154,8 @@ spec:
   {{- with include "tfcluster.restartPolicy" . }}
   restartPolicy: {{ . }}
   {{- end }}
+  {{- $grace := $group.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ ternary (include "tfcluster.patience" $) $grace (kindIs "invalid" $grace) | int }}
   {{- with $.Values.extraInitContainers }}
   initContainers:
     {{- toYaml . | nindent 4 }}
@@ -114,9 +163,15 @@ spec:
   containers:
     - name: ray-{{ .component }}
       {{- include "tfcluster.containerSettings" $ | nindent 6 }}
+      {{- $own := list }}
+      {{- if $isHead }}
       {{- /* Ray gives a job that is stopped 3 s, which a launcher may need more than. */}}
-      {{- $stop := ternary (list (dict "name" "RAY_JOB_STOP_WAIT_TIME_S" "value" "30")) list $isHead }}
-      {{- include "tfcluster.env" (list $ (concat $stop ($group.env | default list))) | nindent 6 }}
+      {{- $own = list (dict "name" "RAY_JOB_STOP_WAIT_TIME_S" "value" (include "tfcluster.patience" $)) }}
+      {{- end }}
+      {{- with include "tfcluster.sharedFolders" $ }}
+      {{- $own = append $own (dict "name" "TFCLUSTER_SHARED_FOLDERS" "value" .) }}
+      {{- end }}
+      {{- include "tfcluster.env" (list $ (concat $own ($group.env | default list))) | nindent 6 }}
       ports:
         {{- if $isHead }}
         - {name: gcs-server, containerPort: 6379}

@@ -100,8 +100,9 @@
 {{- if not (include "tfcluster.hasCluster" $) -}}
 {{- include "tfcluster.refuse" (list "a job on a running cluster brings no Pods to queue" (printf "queue.scheduler %s with rayJob.clusterName %s" .scheduler $.Values.rayJob.clusterName) "leave queue.scheduler empty here; the cluster's own release has one") -}}
 {{- end -}}
-{{- if and (eq .scheduler "kueue") $.Values.autoscaling.enabled -}}
-{{- include "tfcluster.refuse" (list "Kueue admits a cluster of a fixed size" "autoscaling.enabled with queue.scheduler kueue" "set autoscaling.enabled=false, or use another queue") -}}
+{{- $elastic := eq (get $.Values.extraAnnotations "kueue.x-k8s.io/elastic-job" | toString) "true" -}}
+{{- if and (eq .scheduler "kueue") $.Values.autoscaling.enabled (not $elastic) -}}
+{{- include "tfcluster.refuse" (list "Kueue admits a cluster of a fixed size" "autoscaling.enabled with queue.scheduler kueue" "set autoscaling.enabled=false, or, where Kueue has elastic jobs, kueue.x-k8s.io/elastic-job: \"true\" in extraAnnotations") -}}
 {{- end -}}
 {{- if and (eq .scheduler "kueue") (eq $.Values.mode "job") (not $.Values.rayJob.shutdownAfterJobFinishes) -}}
 {{- include "tfcluster.refuse" (list "Kueue would never get the job's quota back" "rayJob.shutdownAfterJobFinishes false with queue.scheduler kueue" "set rayJob.shutdownAfterJobFinishes=true, without rayJob.deletionRules") -}}
@@ -185,13 +186,11 @@
 {{- include "tfcluster.refuse" (list "the job's runs would end with its Pods" (printf "job.storage %s, no storage.uri, no storage.claim" ($job.storage | default "./runs")) "set storage.uri or storage.claim, or a URI as job.storage") -}}
 {{- end -}}
 {{- if not (or (contains "://" $storage) .Values.rayJob.clusterName) -}}
-{{- $mounted := list -}}
-{{- if include "tfcluster.claim" . }}{{ $mounted = append $mounted .Values.storage.mountPath }}{{ end -}}
-{{- range .Values.extraVolumeMounts }}{{ $mounted = append $mounted .mountPath }}{{ end -}}
+{{- $mounted := include "tfcluster.sharedFolders" . -}}
 {{- $found := false -}}
-{{- range $mounted }}{{ if hasPrefix (printf "%s/" (trimSuffix "/" .)) (printf "%s/" $storage) }}{{ $found = true }}{{ end }}{{ end -}}
+{{- range splitList ":" $mounted }}{{ if and . (hasPrefix (printf "%s/" (trimSuffix "/" .)) (printf "%s/" $storage)) }}{{ $found = true }}{{ end }}{{ end -}}
 {{- if not $found -}}
-{{- include "tfcluster.refuse" (list "the job writes where no volume is mounted" (printf "job.storage %s; mounted: %s" $storage (join ", " $mounted | default "nothing")) "set storage.claim and storage.mountPath, or leave job.storage out") -}}
+{{- include "tfcluster.refuse" (list "the job writes where no lasting volume is mounted" (printf "job.storage %s; mounted: %s" $storage ($mounted | replace ":" ", " | default "nothing")) "set storage.claim and storage.mountPath, or leave job.storage out") -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

@@ -1,0 +1,202 @@
+"""Which groups of worker Pods a job gets: those of the settings, or one Pod for each of its tasks. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from cluster.capacity import capacity_findings
+from cluster.errors import PreflightError, SpecError
+from cluster.kube_settings import Pod, Quantity, Resources, Settings, Workers
+from cluster.placement import Group as Bundles
+from cluster.placement import Node, grains
+from cluster.plan import bundle_of
+from cluster.spec import JobSpec
+from cluster.spec_parts import ROLE_ORDER, RoleName
+
+#: Memory of a task whose role says nothing, and what Ray's own processes take beside a task's.
+TASK_MEMORY, RAY_MEMORY = 4 << 30, 1 << 30
+#: Where all tasks share one Pod, its group.
+TOGETHER = "tasks"
+#: What a head that runs no tasks takes.
+HEAD = Resources(requests={"cpu": "1", "memory": "4Gi"}, limits={"cpu": "2", "memory": "4Gi"})
+
+_UNITS: dict[str, Fraction | int] = {
+    "": 1, "m": Fraction(1, 1000), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
+}  # fmt: skip
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Worker Pods that are alike.
+
+    Attributes:
+        name: in KubeRay, and as a label of its Pods.
+        pod: their settings, with resources.
+        fewest, replicas, most: how many.
+    """
+
+    name: str
+    pod: Pod
+    fewest: int
+    replicas: int
+    most: int
+
+
+def groups_of(spec: JobSpec, settings: Settings) -> tuple[Group, ...]:
+    """The groups of workers, on which the job has room.
+
+    Groups of the settings that have resources are taken as they are. Otherwise each task gets a Pod of its own,
+    those of a role in one group; what the settings say of a group with the role's name, or of `gpu` and `cpu`, is
+    said of it too.
+
+    Raises:
+        SpecError: the settings' groups contradict themselves.
+        PreflightError: the job has no room on them.
+    """
+    given = {name: group for name, group in settings.workerGroups.items() if group is not None}
+    found = tuple(_given(given) if any(group.resources for group in given.values()) else _derived(spec, given))
+    for group in found:
+        _check(group)
+    _check_room(spec, found)
+    return found
+
+
+def _given(groups: Mapping[str, Workers]) -> Iterator[Group]:
+    for name, group in groups.items():
+        if group.resources is None or not {"cpu", "memory"} <= set(group.resources.limits):
+            todo = "Ray offers its tasks what the limits say: give cpu and memory, or no group any resources"
+            raise SpecError("a group of workers has no limits", f"workerGroups.{name}", todo)
+        replicas = 1 if group.replicas is None else group.replicas
+        fewest = replicas if group.minReplicas is None else group.minReplicas
+        most = replicas if group.maxReplicas is None else group.maxReplicas
+        # Nothing scales the cluster of one job: all workers that it may have are there from the start.
+        yield Group(name, group, fewest, max(replicas, most), max(replicas, most))
+
+
+def _derived(spec: JobSpec, given: Mapping[str, Workers]) -> Iterator[Group]:
+    roles = [role for role in ROLE_ORDER if spec.replicas(role)]
+    if spec.placement == "strict_pack":
+        yield _one_pod(spec, roles, given)
+        return
+    for role in roles:
+        asked = spec.role(role)
+        # Tasks that share a GPU must share a Pod.
+        together = math.floor(1 / asked.gpus) if 0 < asked.gpus < 1 else 1
+        together = min(together, spec.replicas(role))
+        template = given.get(role) or given.get("gpu" if asked.gpus else "cpu") or Workers()
+        pod = _sized(spec, {role: together}, template)
+        count = -(-spec.replicas(role) // together)
+        yield Group(role, pod, count, count, count)
+
+
+def _one_pod(spec: JobSpec, roles: list[RoleName], given: Mapping[str, Workers]) -> Group:
+    kind = "gpu" if any(spec.role(role).gpus for role in roles) else "cpu"
+    template = given.get(TOGETHER) or given.get(kind) or Workers()
+    return Group(TOGETHER, _sized(spec, {role: spec.replicas(role) for role in roles}, template), 1, 1, 1)
+
+
+def _sized(spec: JobSpec, tasks: Mapping[RoleName, int], template: Pod) -> Pod:
+    """`template` with the resources that so many tasks of each role need."""
+    asked = [(spec.role(role), count) for role, count in tasks.items()]
+    cpus = sum((Fraction(str(role.cpus)) * count for role, count in asked), Fraction())
+    gpus = math.ceil(sum(Fraction(str(role.gpus)) * count for role, count in asked))
+    memory = sum((TASK_MEMORY if role.memory is None else role.memory + RAY_MEMORY) * count for role, count in asked)
+    amounts: dict[str, Quantity] = {"cpu": _cpu_text(cpus), "memory": _memory_text(memory)}
+    custom: dict[str, float] = {}
+    for role, count in asked:
+        for name, amount in role.resources.items():
+            custom[name] = custom.get(name, 0.0) + amount * count
+    start = dict(template.rayStartParams)
+    if custom and "resources" not in start:
+        start["resources"] = json.dumps(json.dumps(custom))  # it passes a shell, so KubeRay wants it quoted
+    sized = {"resources": Resources(requests=amounts, limits=amounts), "gpus": gpus, "rayStartParams": start}
+    return template.model_copy(update=sized)
+
+
+def _cpu_text(cpus: Fraction) -> str:
+    """CPUs as Kubernetes writes them; a task that asks for none gets a little."""
+    millis = max(100, math.ceil(cpus * 1000))
+    return f"{millis // 1000}" if millis % 1000 == 0 else f"{millis}m"
+
+
+def _memory_text(size: int) -> str:
+    return f"{-(-size // 2**20)}Mi" if size % 2**30 else f"{size // 2**30}Gi"
+
+
+def quantity(value: Quantity) -> Fraction:
+    """The number that Kubernetes means by `500m`, `32Gi` or 2.
+
+    Raises:
+        SpecError: it is none.
+    """
+    match = _QUANTITY.fullmatch(str(value))
+    if match is None:
+        raise SpecError("not a quantity as Kubernetes writes it", value, "write it like 500m, 2 or 32Gi")
+    return Fraction(match[1]) * _UNITS[match[2] or ""]
+
+
+def _check(group: Group) -> None:
+    """What KubeRay would refuse only when the job is there already.
+
+    Raises:
+        SpecError: it would.
+    """
+    place = f"workerGroups.{group.name}"
+    if group.name == "head" or not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?", group.name):
+        raise SpecError(
+            "a group's name is no DNS label of at most 32 characters, or is head", group.name, "use a-z, 0-9 and -"
+        )
+    if not group.fewest <= group.replicas <= group.most:
+        seen = f"minReplicas {group.fewest}, replicas {group.replicas}, maxReplicas {group.most}"
+        raise SpecError(
+            f"the bounds of {place} contradict each other", seen, "have minReplicas ≤ replicas ≤ maxReplicas"
+        )
+    if isinstance(group.pod, Workers) and group.pod.idleTimeoutSeconds is not None:
+        raise SpecError(
+            "only an autoscaler knows an idle time, and the cluster of one job has none",
+            f"{place}.idleTimeoutSeconds {group.pod.idleTimeoutSeconds}",
+            "delete it; the cluster goes rayJob.ttlSecondsAfterFinished after the job",
+        )
+
+
+def _check_room(spec: JobSpec, groups: tuple[Group, ...]) -> None:
+    pods = [
+        Node(f"{group.name}-{number}", f"a Pod of group {group.name}", offered, offered)
+        for group in groups
+        for offered in [offered_by(group.pod)]
+        for number in range(group.replicas)
+    ]
+    bundles = [Bundles(role, grains(bundle_of(spec, role)), spec.replicas(role)) for role in ROLE_ORDER]
+    wanted = [bundle for bundle in bundles if bundle.count]
+    if not pods:
+        raise PreflightError(
+            "there are no workers, and the head runs no tasks", "workerGroups", "add replicas to a group"
+        )
+    findings = [f for f in capacity_findings(spec, wanted, pods, autoscaling=False) if f.level == "error"]
+    if findings:
+        problems = "".join(
+            f"\n  - {replace(f, todo='raise replicas, resources or gpus of a group in workerGroups')}" for f in findings
+        )
+        raise PreflightError("the groups of workers do not hold the job", "", problems)
+
+
+def offered_by(pod: Pod) -> dict[str, float]:
+    """What Ray offers its tasks on one such Pod, as KubeRay starts it."""
+    limits = pod.resources.limits if pod.resources else {}
+    start = pod.rayStartParams
+    cpus = float(start.get("num-cpus") or math.ceil(quantity(limits["cpu"])))
+    gpus = float(start.get("num-gpus") or pod.gpus or _gpus_in(limits))
+    memory = float(start.get("memory") or quantity(limits["memory"]))
+    custom = json.loads(json.loads(start["resources"])) if start.get("resources", "").startswith('"') else {}
+    return {"CPU": cpus, "GPU": gpus, "memory": memory, **custom}
+
+
+def _gpus_in(limits: Mapping[str, Quantity]) -> float:
+    return next((float(quantity(count)) for name, count in limits.items() if re.search("gpu$|/mig-", name)), 0.0)

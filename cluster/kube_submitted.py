@@ -1,0 +1,365 @@
+"""`SubmittedRayJob`: a job on Kubernetes as a RayJob of KubeRay's."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from cluster.errors import PreflightError, RunNotFoundError, SubmissionError, TfClusterError
+from cluster.findings import Finding
+from cluster.kube_api import Api
+from cluster.kube_errors import is_closed, is_passing
+from cluster.kube_forward import Forward
+from cluster.kube_logs import Cursor
+from cluster.kube_pending import Sight, exit_code_of, findings, is_over, state_of
+from cluster.kube_pods import selector
+from cluster.ray_jobs import FINISHED, SubmittedJob
+
+Document = dict[str, Any]
+Tell = Callable[[str], None]
+
+#: Ray's dashboard in the head's Pod.
+DASHBOARD = 8265
+#: Key of Ray's token in its Secret.
+_TOKEN_KEY = "auth_token"
+#: Seconds between two looks at a job that is waited for.
+_EVERY = 2.0
+#: Seconds for TensorBoard to start on the head.
+_BOARD = 120.0
+#: Seconds that KubeRay may take to let a deleted RayJob go.
+_DELETION = 30.0
+_SUBMITTER = "ray-job-submitter"
+#: Label of a submitter's Pod with the uid of its Job; KubeRay makes another one when it starts a RayJob anew.
+_OF_JOB = "batch.kubernetes.io/controller-uid"
+_MINE = "app.kubernetes.io/managed-by=tfcluster,app.kubernetes.io/component=job"
+_RUN_DIRECTORY = re.compile(r"run directory: (\S.*)")
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class SubmittedRayJob:
+    """A job on Kubernetes, by the name of its RayJob.
+
+    Attributes:
+        id: the RayJob's name.
+        namespace: that it is in.
+        context: of the kubeconfig, or ''.
+        api: the connection.
+    """
+
+    id: str
+    namespace: str
+    context: str = ""
+    api: Api = field(default_factory=Api, repr=False, compare=False)
+
+    @property
+    def options(self) -> str:
+        """What names its cluster to a command."""
+        return f"--kubernetes --namespace {self.namespace}{f' --context {self.context}' if self.context else ''}"
+
+    @property
+    def address(self) -> str:
+        """The API server's."""
+        return self.api.server
+
+    def to_document(self) -> dict[str, Any]:
+        """What names it, for a program."""
+        return {"id": self.id, "namespace": self.namespace, "context": self.context, "address": self.address}
+
+    def status(self) -> str:
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED, as Ray says."""
+        return state_of(self._job())
+
+    def exit_code(self) -> int | None:
+        """The launcher's exit code (see `cluster.errors`), or None before its end, or where Ray does not tell it."""
+        return exit_code_of(self._job())
+
+    def message(self) -> str:
+        """What keeps the job from running, or what Ray says of its state, in one text."""
+        sight = self.sight()
+        found = findings(sight)
+        said = str((sight.job.get("status") or {}).get("message") or "")
+        return "\n".join(map(str, found)) or said
+
+    def sight(self) -> Sight:
+        """What the API server knows of the job; what one has no right to see is left out."""
+        job = self._job()
+        labels = (job.get("metadata") or {}).get("labels") or {}
+        cluster_name = str((job.get("status") or {}).get("rayClusterName") or "")
+        pods: list[Document] = []
+        events: list[Document] = []
+        cluster, workload = None, None
+        with _as_allowed():
+            pods = self._pods()
+        with _as_allowed():
+            cluster = self.api.find("RayCluster", cluster_name) if cluster_name else None
+        with _as_allowed():
+            names = {self.id, cluster_name, *(str(pod["metadata"]["name"]) for pod in pods)}
+            seen = self.api.list("Event", fields="type=Warning")
+            events = [event for event in seen if (event.get("involvedObject") or {}).get("name") in names]
+        if labels.get("kueue.x-k8s.io/queue-name"):
+            with _as_allowed():
+                workload = next((w for w in self.api.list("Workload") if _owned_by(w, job)), None)
+        return Sight(job, cluster, pods, events, workload, time.time())
+
+    def logs(self, follow: bool = False, stream: TextIO | None = None, tell: Tell = _to_stderr) -> str:
+        """Everything the launcher has written; with `follow`, written to `stream` as it comes until the end.
+
+        While the job does not run yet, `tell` hears what it waits for. When the API server goes away it is waited
+        for, and no line is lost or comes twice.
+
+        Raises:
+            RunNotFoundError: the job has ended, and the Pod that had its output is gone.
+        """
+        cursor, out, seen = Cursor(), stream or sys.stdout, []
+        if not follow:
+            self._need_output()
+            return "".join(f"{line}\n" for line in self._lines(cursor, follow=False))
+        told: set[Finding] = set()
+        while True:
+            job = self._job()
+            ended = state_of(job) in FINISHED
+            for line in self._lines(cursor, follow=True):
+                seen.append(f"{line}\n")
+                out.write(seen[-1])
+                out.flush()
+            if ended and (is_over(job) or not any(map(_runs, self._submitters()))):
+                return "".join(seen)
+            self._tell_news(told, tell)
+            time.sleep(_EVERY)
+
+    def _need_output(self) -> None:
+        if state_of(self._job()) in FINISHED and not self._submitters():
+            todo = "its run directory has it: tfcluster logs URI"
+            raise RunNotFoundError("the Pod that had the job's output is gone", self.id, todo)
+
+    def _lines(self, cursor: Cursor, *, follow: bool) -> Iterator[str]:
+        """The launcher's lines since the cursor, of each Pod that handed it to Ray; ends where the connection does."""
+        pods = {str(pod["metadata"]["name"]): pod for pod in self._submitters() if _has_started(pod)}
+        names = list(pods)
+        for name in names[names.index(cursor.pod) :] if cursor.pod in names else names:
+            since = cursor.age(time.time()) if cursor.pod == name else None
+            cursor.begin(name, str((pods[name]["metadata"].get("labels") or {}).get(_OF_JOB, "")))
+            with _breakable(follow):
+                yield from cursor.take(self.api.log(name, _SUBMITTER, follow=follow and name == names[-1], since=since))
+
+    def stop(self) -> bool:
+        """Ask the launcher to end in order; False when the job had ended before.
+
+        A job that has not begun has nothing to end, and is deleted; so is one whose head is gone.
+        """
+        job = self._job()
+        if state_of(job) in FINISHED:
+            return False
+        if not (job.get("status") or {}).get("jobStatus") or self._head() is None:
+            return self._delete()
+        with self._ray() as ray:
+            return ray.stop()
+
+    def _delete(self) -> bool:
+        """Delete the RayJob, and wait a little for KubeRay to let it go."""
+        found = self.api.delete("RayJob", self.id)
+        deadline = time.monotonic() + _DELETION
+        while self.api.find("RayJob", self.id) is not None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return found
+
+    def run_dir(self) -> str:
+        """The job's run directory, as its launcher has named it.
+
+        Raises:
+            RunNotFoundError: it has not, yet.
+        """
+        for line in self._lines(Cursor(), follow=False):
+            found = _RUN_DIRECTORY.search(line)
+            if found:
+                return found[1].strip()
+        raise RunNotFoundError("the job has no run directory yet", self.id, "try again when its tasks are placed")
+
+    def profile(self, seconds: float = 3.0, tasks: Sequence[str] | None = None) -> dict[str, Any]:
+        """Trace tasks of the job, see `cluster.profiling`: a small job on its cluster asks for it and waits.
+
+        Raises:
+            CaptureError: no task could be traced.
+            RunNotFoundError: the job has no run directory yet, or no head any more.
+        """
+        with self._ray() as job:
+            return job.profile(seconds, tasks)
+
+    @contextlib.contextmanager
+    def tensorboard(self, port: int = 6006, tell: Tell = _to_stderr) -> Iterator[str]:
+        """TensorBoard of the job, on its head, and here by a port that is forwarded; yields its address.
+
+        Args:
+            port: of this machine; 0 takes a free one.
+            tell: hears of connections that fail.
+
+        Raises:
+            RunNotFoundError: the job has no run directory yet, or no head any more.
+            PreflightError: the port is taken.
+            SubmissionError: TensorBoard does not start.
+        """
+        run = self.run_dir()
+        with self._ray() as ray:
+            board = ray.also_run(["tfcluster", "tensorboard", run, "--port", "0"], f"TensorBoard of {self.id}")
+            try:
+                far = _board_port(board)
+                with self._forward(self._running_head(), far, port, tell) as forward:
+                    yield f"http://localhost:{forward.port}/"
+            finally:
+                with contextlib.suppress(TfClusterError):
+                    board.stop()
+
+    @contextlib.contextmanager
+    def _ray(self) -> Iterator[SubmittedJob]:
+        """The job as Ray's Job API on its head knows it, while the context lasts."""
+        job, head = self._job(), self._running_head()
+        submission = str((job.get("status") or {}).get("jobId") or "")
+        with self._forward(head, DASHBOARD, 0, _to_stderr) as forward:
+            yield SubmittedJob(submission, f"http://127.0.0.1:{forward.port}", self._token(job))
+
+    def _forward(self, pod: Document, far: int, near: int, tell: Tell) -> Forward:
+        name = str(pod["metadata"]["name"])
+        try:
+            return Forward(lambda: self.api.forward(name, far), near, tell)
+        except OSError as error:
+            raise PreflightError(
+                "the port is taken", f"{near} ({error.strerror})", "take another one: --port"
+            ) from None
+
+    def _token(self, job: Document) -> str:
+        """Ray's token, from its Secret; '' where the cluster wants none."""
+        options = job["spec"].get("rayClusterSpec", {}).get("authOptions") or {}
+        if options.get("mode") != "token":
+            return ""
+        name = str(options.get("secretName") or (job.get("status") or {}).get("rayClusterName") or "")
+        return base64.b64decode(self.api.get("Secret", name)["data"][_TOKEN_KEY]).decode()
+
+    def wait(self, timeout: float | None = None, every: float = _EVERY, tell: Tell | None = None) -> str:
+        """Wait for the end and return the final status.
+
+        Args:
+            timeout: seconds.
+            every: seconds between two looks.
+            tell: hears what the job waits for while it does not run.
+
+        Raises:
+            TimeoutError: not ended within `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        told: set[Finding] = set()
+        while (status := self.status()) not in FINISHED:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is still {status} after {timeout:g} s")
+            if tell is not None:
+                self._tell_news(told, tell)
+            time.sleep(every)
+        return status
+
+    def _tell_news(self, told: set[Finding], tell: Tell) -> None:
+        sight = self.sight()
+        if state_of(sight.job) == "PENDING":
+            for finding in findings(sight):
+                if finding not in told:
+                    told.add(finding)
+                    tell(f"{finding.level}: {finding}")
+
+    def has_head(self) -> bool:
+        """Whether the job's Ray cluster is there."""
+        return self._head() is not None
+
+    def _job(self) -> Document:
+        return self.api.get("RayJob", self.id)
+
+    def _pods(self) -> list[Document]:
+        labels = ",".join(f"{key}={value}" for key, value in selector(self.id).items())
+        return self.api.list("Pod", labels=labels)
+
+    def _submitters(self) -> list[Document]:
+        """Pods that hand the job to Ray, the oldest first."""
+        labels = ",".join(
+            f"{k}={v}" for k, v in {**selector(self.id), "app.kubernetes.io/component": "submitter"}.items()
+        )
+        return sorted(self.api.list("Pod", labels=labels), key=began)
+
+    def _head(self) -> Document | None:
+        """The head's Pod, if it runs."""
+        heads = [pod for pod in self._pods() if (pod["metadata"].get("labels") or {}).get("ray.io/node-type") == "head"]
+        return next((pod for pod in heads if _runs(pod)), None)
+
+    def _running_head(self) -> Document:
+        head = self._head()
+        if head is None:
+            todo = "what it left is in its storage: tfcluster tensorboard and tfcluster status take a URI too"
+            raise RunNotFoundError("the job has no Ray cluster, not yet or not any more", self.id, todo)
+        return head
+
+
+def began(document: Document) -> str:
+    """When an object was made, as text that sorts."""
+    return str(document["metadata"].get("creationTimestamp") or "")
+
+
+def _has_started(pod: Document) -> bool:
+    """Whether the Pod has a log."""
+    return (pod.get("status") or {}).get("phase") in ("Running", "Succeeded", "Failed")
+
+
+def _runs(pod: Document) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Running"
+
+
+def _owned_by(document: Document, owner: Document) -> bool:
+    owners = document["metadata"].get("ownerReferences") or []
+    return any(reference.get("uid") == owner["metadata"]["uid"] for reference in owners)
+
+
+@contextlib.contextmanager
+def _breakable(follow: bool) -> Iterator[None]:
+    """A log that breaks off is asked for again, if anybody still asks; so is one whose node is away for a while."""
+    try:
+        yield
+    except (ConnectionError, RunNotFoundError):
+        pass
+    except SubmissionError as error:
+        if not (follow and is_passing(error)):
+            raise
+
+
+@contextlib.contextmanager
+def _as_allowed() -> Iterator[None]:
+    """What one may not see, or what the cluster does not have, is left out."""
+    with contextlib.suppress(RunNotFoundError):
+        try:
+            yield
+        except SubmissionError as error:
+            if not is_closed(error):
+                raise
+
+
+def _board_port(board: SubmittedJob) -> int:
+    """The port on which TensorBoard listens on the head.
+
+    Raises:
+        SubmissionError: it does not start.
+    """
+    deadline = time.monotonic() + _BOARD
+    while time.monotonic() < deadline:
+        said = board.logs()
+        found = re.search(r"TensorBoard of .*: http://[^/\s]*:(\d+)", said)
+        if found:
+            return int(found[1])
+        if board.status() in FINISHED:
+            break
+        time.sleep(1.0)
+    lines = [line for line in board.logs().splitlines() if line.strip()]
+    raise SubmissionError("TensorBoard does not start on the job's head", lines[-1] if lines else "it wrote nothing")

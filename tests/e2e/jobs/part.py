@@ -1,0 +1,3 @@
+"""A file beside the job's."""
+
+SEED = 1

@@ -1,0 +1,1 @@
+"""Jobs on Kubernetes, against a real API server; what else a cluster has is played by the tests."""

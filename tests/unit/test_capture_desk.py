@@ -1,0 +1,43 @@
+"""Requests for nothing that is known are refused where people see it: in the run's events and on its console."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import requests
+from cluster.capture_desk import CaptureDesk
+from cluster.console import PlainConsole
+from cluster.events import Event
+from cluster.plan import Facts, make_plan
+from cluster.requests import FOLDER, ask
+from cluster.spec import parse
+from cluster.storage import RunDirectory
+
+
+def test_a_bad_request_is_refused_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "LOCAL_SECONDS", 0.0)
+    plan = make_plan(parse({"entrypoint": "train.py:train"}), [], Facts())
+    refused: list[dict[str, Any]] = []
+    desk = CaptureDesk(plan, RunDirectory(str(tmp_path)), lambda task, command: None, refused.append)
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "0.json").write_text("{seconds: 3}")
+    unknown, good = ask(str(tmp_path), kind="stop"), ask(str(tmp_path), kind="profile", seconds=3)
+    for _ in range(3):
+        desk.tick()
+    desk.close()
+    assert {answer["status"] for answer in refused} == {"refused"}
+    reasons = {answer["id"]: answer["reason"] for answer in refused}
+    assert reasons["0"].startswith("request 0: it is not JSON: ")
+    assert reasons[unknown] == f"request {unknown}: its kind is 'stop'; known: profile"
+    assert reasons[good] == "no task is running at the moment"
+    assert len(refused) == 3
+    shown = io.StringIO()
+    console = PlainConsole(shown)
+    for answer in refused:
+        console.event(Event("profile", 1, data=answer))
+    assert "no traces: request 0: it is not JSON" in shown.getvalue()
+    assert len(shown.getvalue().splitlines()) == 3

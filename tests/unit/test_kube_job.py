@@ -1,0 +1,340 @@
+"""From a spec to a RayJob: groups of Pods, code, names, and everything that is refused before it is sent."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from cluster.errors import PreflightError, SpecError, TfClusterError
+from cluster.kube_groups import groups_of, offered_by, quantity
+from cluster.kube_job import Code, check_name, config_map, job_storage, name_of, needs_config_map, owned, ray_job
+from cluster.kube_settings import Settings, Workers, parse
+from cluster.spec import JobSpec
+from cluster.spec import parse as parse_spec
+
+JOB: dict[str, Any] = {"name": "flights", "entrypoint": "train.py:train", "strategy": "multi_worker_mirrored"}
+STORAGE: dict[str, Any] = {"storage": {"uri": "s3://bucket/runs"}}
+CODE = Code(("tfcluster", "run", "tfcluster-job.json"), b"zip")
+
+
+def spec_of(**keys: Any) -> JobSpec:
+    return parse_spec({**JOB, "storage": "s3://bucket/runs", **keys})
+
+
+def made(settings: dict[str, Any], code: Code = CODE, **keys: Any) -> dict[str, Any]:
+    document = ray_job("flights-1", "abc", spec_of(**keys), parse(settings), code)
+    return dict(document)
+
+
+def limits_of(spec: JobSpec, settings: dict[str, Any] | None = None) -> dict[str, tuple[int, Any, Any, Any]]:
+    """Replicas, CPUs, memory and GPUs of each group."""
+    found = {}
+    for group in groups_of(spec, parse(settings or {})):
+        assert group.pod.resources is not None
+        assert group.pod.resources.limits == group.pod.resources.requests
+        limits = group.pod.resources.limits
+        found[group.name] = (group.replicas, limits["cpu"], limits["memory"], group.pod.gpus)
+    return found
+
+
+def test_a_pod_for_each_task() -> None:
+    roles = {"worker": {"replicas": 3, "cpus": 2, "gpus": 2, "memory": "6GiB"}, "ps": {"replicas": 2, "cpus": 0.5}}
+    assert limits_of(spec_of(strategy="parameter_server", roles=roles)) == {
+        "chief": (1, "1", "4Gi", 0),
+        "worker": (3, "2", "7Gi", 2),
+        "ps": (2, "500m", "4Gi", 0),
+    }
+
+
+def test_tasks_that_share_a_gpu_share_a_pod() -> None:
+    spec = spec_of(roles={"worker": {"replicas": 5, "cpus": 1.5, "gpus": 0.5}})
+    assert limits_of(spec) == {"worker": (3, "3", "8Gi", 1)}
+    assert limits_of(spec_of(strategy="none", roles={"worker": {"gpus": 0.25}})) == {"worker": (1, "1", "4Gi", 1)}
+
+
+def test_tasks_that_must_be_together() -> None:
+    roles = {"worker": {"replicas": 2, "cpus": 2, "gpus": 1}, "evaluator": {"cpus": 1, "memory": "1GiB"}}
+    assert limits_of(spec_of(placement="strict_pack", roles=roles)) == {"tasks": (1, "5", "10Gi", 2)}
+
+
+def test_a_task_that_asks_for_no_cpu_gets_a_little() -> None:
+    assert limits_of(spec_of(roles={"worker": {"replicas": 2, "cpus": 0}}))["worker"] == (2, "100m", "4Gi", 0)
+
+
+def test_resources_of_ray_are_offered() -> None:
+    spec = spec_of(roles={"worker": {"replicas": 2, "resources": {"disk": 2}}})
+    start = groups_of(spec, Settings())[0].pod.rayStartParams["resources"]
+    assert shlex.split(f"--resources={start}") == ['--resources={"disk": 2.0}']  # as a shell hands it to Ray
+
+
+def test_settings_of_derived_groups() -> None:
+    settings = {
+        "workerGroups": {
+            "gpu": {"nodeSelector": {"pool": "gpu"}, "sharedMemory": "8Gi"},
+            "ps": {"priorityClassName": "high"},
+            "cpu": {"nodeSelector": {"pool": "cpu"}},
+        }
+    }
+    roles = {"worker": {"replicas": 1, "gpus": 1}, "ps": 1}
+    groups = {g.name: g.pod for g in groups_of(spec_of(strategy="parameter_server", roles=roles), parse(settings))}
+    assert (groups["worker"].nodeSelector, groups["worker"].sharedMemory) == ({"pool": "gpu"}, "8Gi")
+    assert (groups["ps"].nodeSelector, groups["ps"].priorityClassName) == ({}, "high")
+    assert groups["chief"].nodeSelector == {"pool": "cpu"}
+
+
+GROUP: dict[str, Any] = {"resources": {"limits": {"cpu": "2", "memory": "8Gi"}}}
+
+
+def test_groups_of_the_settings() -> None:
+    settings = {"workerGroups": {"cpu": {**GROUP, "replicas": 2, "maxReplicas": 3, "minReplicas": 0}, "gpu": None}}
+    groups = groups_of(spec_of(roles={"worker": {"replicas": 6}}), parse(settings))
+    assert [(g.name, g.fewest, g.replicas, g.most) for g in groups] == [("cpu", 0, 3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "roles", "said"),
+    [
+        (
+            {"cpu": {**GROUP, "replicas": 2}},
+            {"worker": {"replicas": 5}},
+            "the job asks for more CPU than",
+        ),
+        ({"cpu": {**GROUP, "replicas": 2}}, {"worker": {"replicas": 2, "cpus": 3}}, "more CPU"),
+        (
+            {"cpu": {**GROUP, "replicas": 4}},
+            {"worker": {"replicas": 2, "cpus": 3}},
+            "one worker is larger than any node",
+        ),
+        ({"cpu": {**GROUP, "replicas": 2}}, {"worker": {"gpus": 1}}, "more GPU"),
+        ({"cpu": {**GROUP, "replicas": 0}}, {"worker": 1}, "there are no workers"),
+        ({"cpu": {**GROUP, "replicas": 2}}, {"worker": {"memory": "9GiB"}}, "larger than any node"),
+    ],
+)
+def test_a_job_without_room(groups: dict[str, Any], roles: dict[str, Any], said: str) -> None:
+    with pytest.raises(PreflightError) as caught:
+        groups_of(spec_of(roles=roles), parse({"workerGroups": groups}))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        ({"cpu": GROUP, "more": {"replicas": 2}}, "a group of workers has no limits · workerGroups.more"),
+        ({"cpu": {"resources": {"limits": {"cpu": 1}}}}, "a group of workers has no limits"),
+        ({"head": GROUP}, "is head"),
+        ({"A": GROUP}, "no DNS label"),
+        ({"cpu": {**GROUP, "replicas": 2, "minReplicas": 3}}, "bounds of workerGroups.cpu contradict"),
+        ({"cpu": {**GROUP, "idleTimeoutSeconds": 5}}, "only an autoscaler knows an idle time"),
+        ({"cpu": {"resources": {"limits": {"cpu": "two", "memory": "1Gi"}}}}, "not a quantity"),
+    ],
+)
+def test_groups_that_kuberay_would_refuse(groups: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        groups_of(spec_of(), parse({"workerGroups": groups}))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("500m", 0.5), (2, 2), ("1.5", 1.5), ("1Ki", 1024), ("2G", 2e9), ("3Ti", 3 * 2**40)]
+)
+def test_quantities(value: Any, number: float) -> None:
+    assert quantity(value) == number
+
+
+def test_what_ray_offers_on_a_pod() -> None:
+    """As KubeRay starts Ray there: limits rounded up, unless `ray start` is told otherwise."""
+    pod = Workers.model_validate({"resources": {"limits": {"cpu": "1500m", "memory": "2Gi", "nvidia.com/gpu": 2}}})
+    assert offered_by(pod) == {"CPU": 2.0, "GPU": 2.0, "memory": 2.0**31}
+    told = pod.model_copy(update={"rayStartParams": {"num-cpus": "8", "num-gpus": "1"}})
+    assert offered_by(told) == {"CPU": 8.0, "GPU": 1.0, "memory": 2.0**31}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("flights", "flights-0a1b2c"),
+        ("Flights_2.0", "flights-2-0-0a1b2c"),
+        ("7days", "job-7days-0a1b2c"),
+        ("x" * 63, f"{'x' * 40}-0a1b2c"),
+        ("x" * 39 + "-yyyy", f"{'x' * 39}-0a1b2c"),
+    ],
+)
+def test_names(name: str, expected: str) -> None:
+    assert name_of(parse_spec({**JOB, "name": name}), "0a1b2c") == expected
+    check_name(expected)
+
+
+@pytest.mark.parametrize("name", ["Upper", "7days", "a_b", "-a", "a-", "", "x" * 48])
+def test_names_that_kuberay_would_refuse(name: str) -> None:
+    with pytest.raises(SpecError):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "expected"),
+    [
+        ("./runs", STORAGE, "s3://bucket/runs"),
+        ("gs://mine/runs", STORAGE, "gs://mine/runs"),
+        ("./runs", {"storage": {"claim": {"name": "runs"}}}, "/storage"),
+        ("./runs", {"storage": {"claim": {"name": "runs"}, "mountPath": "/mnt/runs"}}, "/mnt/runs"),
+        ("/storage/team", {"storage": {"claim": {"name": "runs"}}}, "/storage/team"),
+        ("/data", {"extraVolumeMounts": [{"name": "d", "mountPath": "/data/"}]}, "/data"),
+    ],
+)
+def test_where_runs_go(own: str, settings: dict[str, Any], expected: str) -> None:
+    assert job_storage(parse_spec({**JOB, "storage": own}), parse(settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "settings", "said"),
+    [
+        ("./runs", {}, "the job's runs would end with its Pods"),
+        ("/data", {}, "the job writes where no lasting volume is mounted"),
+        (
+            "/scratch/runs",
+            {
+                "extraVolumes": [{"name": "s", "emptyDir": {}}],
+                "extraVolumeMounts": [{"name": "s", "mountPath": "/scratch"}],
+            },
+            "mounted: nothing",
+        ),
+        ("/storages", {"storage": {"claim": {"name": "runs"}}}, "the job writes where no lasting volume is mounted"),
+        ("./runs", {"storage": {"uri": "s3://b", "claim": {"name": "x"}}}, "runs have two places"),
+        ("./runs", {"storage": {"uri": "bucket/runs"}}, "storage.uri is no URI"),
+        ("./runs", {"storage": {"claim": {"create": True}}}, "a submitted job makes no claim"),
+    ],
+)
+def test_where_runs_cannot_go(own: str, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(TfClusterError) as caught:
+        job_storage(parse_spec({**JOB, "storage": own}), parse(settings))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rayJob": {"suspend": True, "shutdownAfterJobFinishes": False}}, "can be suspended"),
+        ({"rayJob": {"ttlSecondsAfterFinished": 5, "shutdownAfterJobFinishes": False}}, "needs rayJob.shutdown"),
+        ({"rayJob": {"deletionRules": [{"policy": "DeleteSelf", "condition": {"jobStatus": "FAILED"}}]}}, "exclude"),
+        ({"queue": {"scheduler": "kueue"}}, "a queue needs"),
+        ({"queue": {"name": "team"}}, "a queue needs"),
+        ({"queue": {"scheduler": "kueue", "name": "q"}, "rayJob": {"shutdownAfterJobFinishes": False}}, "quota back"),
+        ({"rayVersion": "2.51.0"}, "knows no tokens"),
+        ({"rayJob": {"clusterName": "team"}}, "brings a cluster of its own"),
+        ({"head": {"rayStartParams": {"labels": "a=b"}}}, "refuses labels"),
+        ({"extraEnv": [{"name": "REDIS_PASSWORD", "valueFrom": {}}]}, "KubeRay sets it itself"),
+        ({"extraVolumes": [{"name": "node", "hostPath": {"path": "/"}}]}, "hostPath"),
+        ({"extraEnv": [{"name": "DB_PASSWORD", "value": "x"}]}, "a secret is written out · DB_PASSWORD in extraEnv"),
+        ({"runtimeEnv": {"env_vars": {"API_TOKEN": "x"}}}, "a secret is written out · API_TOKEN in runtimeEnv"),
+        ({"storage": {"uri": "s3://key:hush@bucket"}}, "a password is written out · storage.uri"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        made({**STORAGE, **settings})
+    assert said in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+BOTH = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed"}
+RULES = [
+    {"policy": "DeleteWorkers", "condition": {"jobStatus": "FAILED", "ttlSeconds": 60}},
+    {"policy": "DeleteCluster", "condition": {"jobStatus": "FAILED", "ttlSeconds": 30}},
+]
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (RULES, "workers go before their cluster"),
+        ([RULES[0], RULES[0]], "says the same as another one"),
+        ([{"policy": "DeleteSelf", "condition": {}}], "has one condition"),
+        (
+            [{"policy": "DeleteSelf", "condition": {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed"}}],
+            "one condition",
+        ),
+    ],
+)
+def test_deletion_rules_that_kuberay_would_refuse(rules: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        made({**STORAGE, "rayJob": {"shutdownAfterJobFinishes": False, "deletionRules": rules}})
+
+
+def test_deletion_rules() -> None:
+    settings = {**STORAGE, "rayJob": {"shutdownAfterJobFinishes": False, "deletionRules": RULES[:1]}}
+    spec = made(settings)["spec"]
+    assert spec["deletionStrategy"] == {"deletionRules": RULES[:1]}
+    assert "shutdownAfterJobFinishes" not in spec
+    assert "ttlSecondsAfterFinished" not in spec
+
+
+def test_a_secret_of_the_spec_is_refused_too() -> None:
+    with pytest.raises(SpecError, match=r"HF_TOKEN in roles.worker.env of the job"):
+        made(STORAGE, roles={"worker": {"env": {"HF_TOKEN": "x"}}})
+
+
+@pytest.mark.parametrize(
+    ("queue", "labels"),
+    [
+        ("kueue", {"kueue.x-k8s.io/queue-name": "team"}),
+        ("volcano", {"volcano.sh/queue-name": "team", "ray.io/priority-class-name": "high"}),
+        (
+            "yunikorn",
+            {
+                "yunikorn.apache.org/app-id": "flights-1-ml",
+                "yunikorn.apache.org/queue": "team",
+                "ray.io/gang-scheduling-enabled": "true",
+            },
+        ),
+    ],
+)
+def test_queues(queue: str, labels: dict[str, str]) -> None:
+    chosen = {"namespace": "ml", "queue": {"scheduler": queue, "name": "team"}, "head": {"priorityClassName": "high"}}
+    settings = {**STORAGE, **chosen}
+    assert labels.items() <= made(settings)["metadata"]["labels"].items()
+
+
+def test_a_gang_is_all_workers() -> None:
+    groups = {"cpu": {**GROUP, "replicas": 2, "maxReplicas": 3, "minReplicas": 0}}
+    group = made({**STORAGE, "workerGroups": groups})["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert (group["minReplicas"], group["replicas"]) == (3, 3)
+
+
+def test_time_to_end_in_order() -> None:
+    """SIGTERM comes so many seconds before SIGKILL: what the spec gives the tasks, and some for Ray."""
+    spec = made(STORAGE, timeouts={"stop": "90s"})["spec"]["rayClusterSpec"]
+    head = spec["headGroupSpec"]["template"]["spec"]
+    worker = spec["workerGroupSpecs"][0]["template"]["spec"]
+    assert (head["terminationGracePeriodSeconds"], worker["terminationGracePeriodSeconds"]) == (120, 120)
+    assert {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "120"} in head["containers"][0]["env"]
+
+
+def test_code_in_a_config_map_and_elsewhere() -> None:
+    uploaded = Code(CODE.command, uri="s3://bucket/my code.zip")
+    assert uploaded.entrypoint == "tfcluster run tfcluster-job.json --archive 's3://bucket/my code.zip'"
+    assert not needs_config_map(uploaded)
+    head = made(STORAGE, uploaded)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert not [v for v in head["volumes"] if v["name"] == "job"]
+    assert needs_config_map(CODE)
+    head = made(STORAGE)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    assert [v["configMap"] for v in head["volumes"] if v["name"] == "job"] == [{"name": "flights-1-job"}]
+    workers = made(STORAGE)["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert not [v for group in workers for v in group["template"]["spec"]["volumes"] if v["name"] == "job"]
+
+
+def test_the_job_owns_its_config_map() -> None:
+    settings = parse(STORAGE)
+    document = config_map("flights-1", "abc", spec_of(), settings, CODE)
+    job = {**made(STORAGE)}
+    job["metadata"]["uid"] = "u"
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": "flights-1", "uid": "u"}
+    assert owned(document, job)["metadata"]["ownerReferences"] == [owner]
+    assert "ownerReferences" not in document["metadata"]
+
+
+def test_the_runtime_environment_is_text() -> None:
+    settings = {**STORAGE, "runtimeEnv": {"pip": ["polars"]}}
+    assert json.loads(made(settings)["spec"]["runtimeEnvYAML"]) == {"pip": ["polars"]}
