@@ -19,7 +19,7 @@ MOST_ALONE, MOST_ROWS = 24, 40
 #: Seconds between two ticks, of which the first that gives few enough is taken; and ticks at most.
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _MOST_TICKS = 8
-#: Marks in one row at most; of more, every so many-th is drawn.
+#: Marks in one row at most; of more, the newest of each stretch of time is drawn.
 _MOST_MARKS = 120
 #: Endings that a reader should see first, and the sign at the end of the bar.
 _SIGNS = {"failed": "✕", "lost": "✕", "finished": "✓", "unknown": "?", "stopped": ""}
@@ -152,9 +152,12 @@ def _attempt_bars(attempt: Attempt, timeline: Timeline, scale: _Scale) -> list[B
 
 def _points(marks: Iterable[Mark], kinds: Sequence[str], scale: _Scale) -> list[Point]:
     found = [mark for mark in marks if mark.kind in kinds]
-    stride = -(-len(found) // _MOST_MARKS) or 1
-    kept = found[::-stride][::-1]  # the last is always there
-    return [Point(scale.place(mark.at), mark.kind, f"{mark.text} {scale.when(mark.at)}") for mark in kept]
+    points = [Point(scale.place(mark.at), mark.kind, f"{mark.text} {scale.when(mark.at)}") for mark in found]
+    if len(points) <= _MOST_MARKS:
+        return points
+    stretches = _MOST_MARKS // len({point.kind for point in points})
+    newest = {(point.kind, min(stretches - 1, int(point.left * stretches / 100))): point for point in points}
+    return [*newest.values()]
 
 
 def _task_rows(timeline: Timeline, scale: _Scale) -> tuple[list[Row], int]:

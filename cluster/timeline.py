@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,8 @@ from cluster.events import Event
 from cluster.tasks import Task
 from cluster.units import format_duration
 
-#: Marks that are kept of one kind; a long run saves thousands of checkpoints.
-MOST_MARKS = 500
+#: Marks that are kept of one kind: so many of the newest, and at most as many that cover what was before them.
+MOST_MARKS = 1000
 #: What ended a process, by the event that says so.
 _ENDINGS = {"finished": "finished", "failed": "failed", "lost": "lost"}
 
@@ -60,6 +61,30 @@ class Mark:
 
 
 @dataclass
+class _Marks:
+    """Those of one kind: the newest, and of the older ones every `stride`-th, which doubles when there are too many."""
+
+    newest: deque[Mark] = field(default_factory=deque)
+    older: list[Mark] = field(default_factory=list)
+    stride: int = 1
+    _left: int = 0  # how many have gone from the newest
+
+    def add(self, mark: Mark) -> None:
+        self.newest.append(mark)
+        if len(self.newest) <= MOST_MARKS:
+            return
+        leaving = self.newest.popleft()
+        if self._left % self.stride == 0:
+            self.older.append(leaving)
+        self._left += 1
+        if len(self.older) > MOST_MARKS:
+            self.older, self.stride = self.older[::2], 2 * self.stride
+
+    def kept(self) -> list[Mark]:
+        return [*self.older, *self.newest]
+
+
+@dataclass
 class Timeline:
     """What the events of one run say of time; `take` them in their order.
 
@@ -74,12 +99,12 @@ class Timeline:
     end: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     captures: dict[str, dict[str, Any]] = field(default_factory=dict)
     use: Curves = field(default_factory=Curves)
     _open: dict[Task, Span] = field(default_factory=dict)
     _nodes: dict[str, str] = field(default_factory=dict)
+    _marks: dict[str, _Marks] = field(default_factory=dict)  # by kind
 
     def take(self, event: Event) -> None:
         """Take the next event."""
@@ -91,8 +116,8 @@ class Timeline:
         else:
             self._job(event)
         text = mark_text(event)
-        if text and self.counts[event.kind] <= MOST_MARKS:
-            self.marks.append(Mark(event.at, event.kind, text, event.task))
+        if text:
+            self._marks.setdefault(event.kind, _Marks()).add(Mark(event.at, event.kind, text, event.task))
 
     def _task(self, event: Event, task: Task) -> None:
         span = self._open.get(task)
@@ -149,6 +174,11 @@ class Timeline:
     def seconds(self) -> float:
         """From the first event to the last, or to now."""
         return max(0.0, self.end - self.begin)
+
+    @property
+    def marks(self) -> list[Mark]:
+        """What befell the run, in order; of very many of a kind, some of the older ones are left out."""
+        return sorted((mark for kind in self._marks.values() for mark in kind.kept()), key=lambda mark: mark.at)
 
     def failures(self) -> list[Mark]:
         """What went wrong, in order."""

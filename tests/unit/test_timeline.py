@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from cluster.log_folding import short_names
 from cluster.picture import MOST_ALONE, MOST_ROWS, draw, tick_text
 from cluster.runs import read_run
 from cluster.tasks import Task
-from cluster.timeline import Timeline, read_timeline
+from cluster.timeline import MOST_MARKS, Timeline, read_timeline
 from tests.made_runs import BEGAN, WORKERS, failed, lost, running, succeeded, thousand
 
 FIRST, SECOND = Task("worker", 0), Task("worker", 1)
@@ -158,6 +159,26 @@ def test_a_long_run_has_no_more_marks_than_can_be_seen() -> None:
     row = draw(read_timeline(events)).rows[1]
     assert 60 <= len(row.points) <= 120
     assert row.points[-1].left == 100.0
+
+
+def test_of_very_many_marks_the_newest_are_kept_and_the_whole_run_is_covered() -> None:
+    count = 5 * MOST_MARKS
+    events = [Event("run_started", at=0.0)]
+    for step in range(1, count + 1):
+        events.append(Event("checkpoint", 1, FIRST, {"step": step}, at=float(step)))
+        events.append(Event("lost", 1, SECOND, {"reason": f"loss {step}"}, at=step + 0.5))
+    timeline = read_timeline(events)
+    saved = [mark for mark in timeline.marks if mark.kind == "checkpoint"]
+    assert len(saved) <= 2 * MOST_MARKS
+    assert saved[0].text == "checkpoint 1"
+    newest = range(count - MOST_MARKS + 1, count + 1)
+    assert [mark.text for mark in saved][-len(newest) :] == [f"checkpoint {step}" for step in newest]
+    assert timeline.failures()[-1].text == f"loss {count}"
+    assert [mark.at for mark in timeline.marks] == sorted(mark.at for mark in timeline.marks)
+    row = draw(timeline).rows[1]
+    gaps = [after.left - before.left for before, after in itertools.pairwise(row.points)]
+    assert len(row.points) == 120
+    assert max(gaps) < 2.0
 
 
 @pytest.mark.parametrize(
