@@ -19,7 +19,10 @@ JOB: dict[str, Any] = {
 GPU_GROUP: dict[str, Any] = {
     "replicas": 2,
     "gpus": 4,
-    "resources": {"limits": {"cpu": 16, "memory": "128Gi"}, "requests": {"cpu": 16, "memory": "128Gi"}},
+    "resources": {
+        "requests": {"cpu": 8, "memory": "32Gi", "ephemeral-storage": "100Gi"},
+        "limits": {"cpu": 16, "memory": "128Gi"},
+    },
     "sharedMemory": "32Gi",
     "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100"},
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],

@@ -16,7 +16,7 @@ import yaml
 
 from cluster.locations import SHARED_VARIABLE
 from cluster.spec import JobSpec, parse
-from tests.helm.cases import CASES, GOLDEN, JOB, job
+from tests.helm.cases import CASES, GOLDEN, GPU_GROUP, JOB, job
 from tests.helm.charts import CHART, Helm, cluster_of, pod_templates
 
 FOLDER = Path(__file__).parent / "golden"
@@ -161,7 +161,8 @@ def test_gpus_are_limits_and_requests(helm: Helm) -> None:
     group = cluster_of(helm.render(CASES["job-gpu"]))["workerGroupSpecs"]
     assert [g["groupName"] for g in group] == ["gpu"]
     resources = group[0]["template"]["spec"]["containers"][0]["resources"]
-    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == 4
+    given = GPU_GROUP["resources"]
+    assert resources == {kind: {**given[kind], "nvidia.com/gpu": 4} for kind in ("limits", "requests")}
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,9 @@ Seconds between SIGTERM and SIGKILL: the tasks' own, 10 where no job is known, a
 {{- define "tfcluster.resources" -}}
 {{- $resources := deepCopy .resources -}}
 {{- if .gpus }}
-{{- $gpus := dict (.gpuResource | default "nvidia.com/gpu") (int .gpus) -}}
-{{- range $kind := list "limits" "requests" }}{{ $_ := set $resources $kind (merge $gpus (get $resources $kind | default dict)) }}{{ end -}}
+{{- $name := .gpuResource | default "nvidia.com/gpu" -}}
+{{- $count := int .gpus -}}
+{{- range $kind := list "limits" "requests" }}{{ $_ := set $resources $kind (merge (dict $name $count) (get $resources $kind | default dict)) }}{{ end -}}
 {{- end -}}
 {{ toYaml $resources }}
 {{- end }}
