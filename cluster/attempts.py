@@ -160,11 +160,11 @@ class Attempts:
     # What each action does
 
     def _place(self, action: lifecycle.Place) -> None:
-        if action.after:
+        if action.after is None:
+            self._begin_attempt(action.attempt)
+        else:
             self._emit(Event("restarting", action.attempt, data={"after": action.after}))
             self._inbox.after(action.after, Event("attempt_started", action.attempt))
-        else:
-            self._begin_attempt(action.attempt)
 
     def _begin_attempt(self, attempt: int) -> None:
         self._emit(Event("attempt_started", attempt))

@@ -32,10 +32,10 @@ Phase = Literal["placing", "running", "settling", "finishing", "draining", "done
 
 @dataclass(frozen=True)
 class Place:
-    """Build the gang of `attempt`, `after` seconds from now."""
+    """Build the gang of `attempt`, `after` seconds from now; None where nothing has failed before."""
 
     attempt: int
-    after: float = 0.0
+    after: float | None = None
 
 
 @dataclass(frozen=True)

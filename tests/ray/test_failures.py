@@ -63,9 +63,12 @@ def test_user_errors_are_retried_only_when_asked(start):
     assert job.kinds().count("attempt_started") == 3
 
 
-def test_a_process_killed_by_a_signal_is_lost_and_the_job_starts_again(start):
-    job = start(entrypoint="train.py:dies", failure={"max_restarts": 1, "backoff": "10ms"})
-    assert job.join().value == {"attempt": 2}
+@pytest.mark.parametrize("backoff", ["10ms", 0])
+def test_a_process_killed_by_a_signal_is_lost_and_the_job_starts_again(start, backoff):
+    job = start(entrypoint="train.py:dies", failure={"max_restarts": 1, "backoff": backoff})
+    result = job.join()
+    assert (result.value, result.restarts) == ({"attempt": 2}, 1)
+    assert job.kinds().count("restarting") == 1
     assert "SIGKILL" in job.wait_for("lost").data["reason"]
 
 

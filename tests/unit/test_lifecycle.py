@@ -437,6 +437,13 @@ def test_back_off_doubles_up_to_its_longest() -> None:
     assert waits == [2, 4, 8, 9, 9]
 
 
+def test_a_restart_without_back_off_is_one_all_the_same() -> None:
+    job = running(failure={"max_restarts": 1, "backoff": 0})
+    job.on("lost worker-1", "settled")
+    assert job.actions[-1] == Place(2, 0.0)
+    assert begin(job.state.spec)[1] == (Place(1, None),)
+
+
 def test_back_off_after_very_many_restarts() -> None:
     job = Job(spec_of(failure={"max_restarts": 5000}))
     job.state = dataclasses.replace(job.state, restarts=4999, phase="running")
@@ -868,7 +875,8 @@ class Watched(Job):
                 assert self.state.attempt == before.attempt
             case Place(_, after):
                 assert isinstance(actions[0], End | Move)
-                assert after <= before.spec.failure.max_backoff
+                assert (after is None) == isinstance(actions[0], Move)
+                assert (after or 0.0) <= before.spec.failure.max_backoff
             case Move():
                 assert self.state.checkpoint is not None
                 assert before.phase == "running"
