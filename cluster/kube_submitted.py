@@ -18,7 +18,6 @@ from cluster.kube_errors import is_closed, is_passing
 from cluster.kube_forward import Forward
 from cluster.kube_logs import Cursor
 from cluster.kube_pending import Sight, exit_code_of, findings, is_over, state_of
-from cluster.kube_pods import selector
 from cluster.ray_jobs import FINISHED, SubmittedJob
 
 Document = dict[str, Any]
@@ -37,7 +36,8 @@ _DELETION = 30.0
 _SUBMITTER = "ray-job-submitter"
 #: Label of a submitter's Pod with the uid of its Job; KubeRay makes another one when it starts a RayJob anew.
 _OF_JOB = "batch.kubernetes.io/controller-uid"
-_MINE = "app.kubernetes.io/managed-by=tfcluster,app.kubernetes.io/component=job"
+#: Labels by which KubeRay knows Pods of a RayCluster, and Kubernetes those of a Job.
+_OF_CLUSTER, _OF_SUBMITTER = "ray.io/cluster", "job-name"
 _RUN_DIRECTORY = re.compile(r"run directory: (\S.*)")
 
 
@@ -94,12 +94,12 @@ class SubmittedRayJob:
         """What the API server knows of the job; what one has no right to see is left out."""
         job = self._job()
         labels = (job.get("metadata") or {}).get("labels") or {}
-        cluster_name = str((job.get("status") or {}).get("rayClusterName") or "")
+        cluster_name = _cluster_of(job)
         pods: list[Document] = []
         events: list[Document] = []
         cluster, workload = None, None
         with _as_allowed():
-            pods = self._pods()
+            pods = _once([*self._ray_pods(job), *self._submitters(job)])
         with _as_allowed():
             cluster = self.api.find("RayCluster", cluster_name) if cluster_name else None
         with _as_allowed():
@@ -122,29 +122,30 @@ class SubmittedRayJob:
         """
         cursor, out, seen = Cursor(), stream or sys.stdout, []
         if not follow:
-            self._need_output()
-            return "".join(f"{line}\n" for line in self._lines(cursor, follow=False))
+            return "".join(f"{line}\n" for line in self._lines(self._job_with_output(), cursor, follow=False))
         told: set[Finding] = set()
         while True:
             job = self._job()
             ended = state_of(job) in FINISHED
-            for line in self._lines(cursor, follow=True):
+            for line in self._lines(job, cursor, follow=True):
                 seen.append(f"{line}\n")
                 out.write(seen[-1])
                 out.flush()
-            if ended and (is_over(job) or not any(map(_runs, self._submitters()))):
+            if ended and (is_over(job) or not any(map(_runs, self._submitters(job)))):
                 return "".join(seen)
             self._tell_news(told, tell)
             time.sleep(_EVERY)
 
-    def _need_output(self) -> None:
-        if state_of(self._job()) in FINISHED and not self._submitters():
+    def _job_with_output(self) -> Document:
+        job = self._job()
+        if state_of(job) in FINISHED and not self._submitters(job):
             todo = "its run directory has it: tfcluster logs URI"
             raise RunNotFoundError("the Pod that had the job's output is gone", self.id, todo)
+        return job
 
-    def _lines(self, cursor: Cursor, *, follow: bool) -> Iterator[str]:
+    def _lines(self, job: Document, cursor: Cursor, *, follow: bool) -> Iterator[str]:
         """The launcher's lines since the cursor, of each Pod that handed it to Ray; ends where the connection does."""
-        pods = {str(pod["metadata"]["name"]): pod for pod in self._submitters() if _has_started(pod)}
+        pods = {str(pod["metadata"]["name"]): pod for pod in self._submitters(job) if _has_started(pod)}
         names = list(pods)
         for name in names[names.index(cursor.pod) :] if cursor.pod in names else names:
             since = cursor.age(time.time()) if cursor.pod == name else None
@@ -155,13 +156,20 @@ class SubmittedRayJob:
     def stop(self) -> bool:
         """Ask the launcher to end in order; False when the job had ended before.
 
-        A job that has not begun has nothing to end, and is deleted; so is one whose head is gone.
+        A job that has not begun has nothing to end, and is deleted.
+
+        Raises:
+            SubmissionError: it has begun, and there is no head to ask.
         """
         job = self._job()
         if state_of(job) in FINISHED:
             return False
-        if not (job.get("status") or {}).get("jobStatus") or self._head() is None:
+        said = (job.get("status") or {}).get("jobStatus")
+        if not said:
             return self._delete()
+        if self._head(job) is None:
+            todo = f"try again, or give it up: kubectl -n {self.namespace} delete rayjob {self.id}"
+            raise SubmissionError("no head runs that could end the job in order", f"{self.id}: {said}", todo)
         with self._ray() as ray:
             return ray.stop()
 
@@ -179,7 +187,7 @@ class SubmittedRayJob:
         Raises:
             RunNotFoundError: it has not, yet.
         """
-        for line in self._lines(Cursor(), follow=False):
+        for line in self._lines(self._job(), Cursor(), follow=False):
             found = _RUN_DIRECTORY.search(line)
             if found:
                 return found[1].strip()
@@ -213,7 +221,7 @@ class SubmittedRayJob:
             board = ray.also_run(["tfcluster", "tensorboard", run, "--port", "0"], f"TensorBoard of {self.id}")
             try:
                 far = _board_port(board)
-                with self._forward(self._running_head(), far, port, tell) as forward:
+                with self._forward(self._running_head(self._job()), far, port, tell) as forward:
                     yield f"http://localhost:{forward.port}/"
             finally:
                 with contextlib.suppress(TfClusterError):
@@ -222,7 +230,8 @@ class SubmittedRayJob:
     @contextlib.contextmanager
     def _ray(self) -> Iterator[SubmittedJob]:
         """The job as Ray's Job API on its head knows it, while the context lasts."""
-        job, head = self._job(), self._running_head()
+        job = self._job()
+        head = self._running_head(job)
         submission = str((job.get("status") or {}).get("jobId") or "")
         with self._forward(head, DASHBOARD, 0, _to_stderr) as forward:
             yield SubmittedJob(submission, f"http://127.0.0.1:{forward.port}", self._token(job))
@@ -237,11 +246,12 @@ class SubmittedRayJob:
             ) from None
 
     def _token(self, job: Document) -> str:
-        """Ray's token, from its Secret; '' where the cluster wants none."""
-        options = job["spec"].get("rayClusterSpec", {}).get("authOptions") or {}
+        """Ray's token, from its Secret; '' where the cluster, which may be another's, wants none."""
+        cluster = _cluster_of(job)
+        options = self.api.get("RayCluster", cluster)["spec"].get("authOptions") or {}
         if options.get("mode") != "token":
             return ""
-        name = str(options.get("secretName") or (job.get("status") or {}).get("rayClusterName") or "")
+        name = str(options.get("secretName") or cluster)
         return base64.b64decode(self.api.get("Secret", name)["data"][_TOKEN_KEY]).decode()
 
     def wait(self, timeout: float | None = None, every: float = _EVERY, tell: Tell | None = None) -> str:
@@ -274,34 +284,49 @@ class SubmittedRayJob:
                     tell(f"{finding.level}: {finding}")
 
     def has_head(self) -> bool:
-        """Whether the job's Ray cluster is there."""
-        return self._head() is not None
+        """Whether the job, and its Ray cluster, are there."""
+        job = self.api.find("RayJob", self.id)
+        return job is not None and self._head(job) is not None
 
     def _job(self) -> Document:
         return self.api.get("RayJob", self.id)
 
-    def _pods(self) -> list[Document]:
-        labels = ",".join(f"{key}={value}" for key, value in selector(self.id).items())
-        return self.api.list("Pod", labels=labels)
+    def _ray_pods(self, job: Document) -> list[Document]:
+        """Pods of the Ray cluster, by the label of KubeRay's: others may say the same of many jobs, or of none."""
+        cluster = _cluster_of(job)
+        return self.api.list("Pod", labels=f"{_OF_CLUSTER}={cluster}") if cluster else []
 
-    def _submitters(self) -> list[Document]:
-        """Pods that hand the job to Ray, the oldest first."""
-        labels = ",".join(
-            f"{k}={v}" for k, v in {**selector(self.id), "app.kubernetes.io/component": "submitter"}.items()
-        )
-        return sorted(self.api.list("Pod", labels=labels), key=began)
+    def _submitters(self, job: Document) -> list[Document]:
+        """Pods that hand the job to Ray, the oldest first: those of the Job with its name, or the head itself."""
+        if job["spec"].get("submissionMode") == "SidecarMode":
+            pods = [pod for pod in self._ray_pods(job) if _is_head(pod)]
+        else:
+            pods = self.api.list("Pod", labels=f"{_OF_SUBMITTER}={self.id}")
+        return sorted(pods, key=began)
 
-    def _head(self) -> Document | None:
+    def _head(self, job: Document) -> Document | None:
         """The head's Pod, if it runs."""
-        heads = [pod for pod in self._pods() if (pod["metadata"].get("labels") or {}).get("ray.io/node-type") == "head"]
-        return next((pod for pod in heads if _runs(pod)), None)
+        return next((pod for pod in self._ray_pods(job) if _is_head(pod) and _runs(pod)), None)
 
-    def _running_head(self) -> Document:
-        head = self._head()
+    def _running_head(self, job: Document) -> Document:
+        head = self._head(job)
         if head is None:
             todo = "what it left is in its storage: tfcluster tensorboard and tfcluster status take a URI too"
             raise RunNotFoundError("the job has no Ray cluster, not yet or not any more", self.id, todo)
         return head
+
+
+def _cluster_of(job: Document) -> str:
+    """Name of the RayCluster that the job runs on, or ''."""
+    return str((job.get("status") or {}).get("rayClusterName") or "")
+
+
+def _once(pods: list[Document]) -> list[Document]:
+    return list({str(pod["metadata"]["name"]): pod for pod in pods}.values())
+
+
+def _is_head(pod: Document) -> bool:
+    return bool((pod["metadata"].get("labels") or {}).get("ray.io/node-type") == "head")
 
 
 def began(document: Document) -> str:

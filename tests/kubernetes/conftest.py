@@ -10,6 +10,7 @@ import pytest
 
 from deploy.e2e import programs
 from deploy.e2e.control_plane import ControlPlane, control_plane
+from tests.helm.conftest import helm as helm
 from tests.helm.crds import crd_files
 from tests.kubernetes.space import Space, started_again
 

@@ -83,18 +83,23 @@ class Space:
     def pod(self, job: str, component: str, number: int = 0, **status: Any) -> str:
         """Play the operator that makes a Pod of the job, and whoever gives it a status; returns its name."""
         spec = self.get("rayjob", job)["spec"]
-        cluster = spec["rayClusterSpec"]
-        if component == "head":
-            template, labels = (
-                cluster["headGroupSpec"]["template"],
-                {"ray.io/node-type": "head", "ray.io/group": "headgroup"},
-            )
-        elif component == "submitter":
-            template, labels = spec["submitterPodTemplate"], {"job-name": job}
-        else:
-            group = next(g for g in cluster["workerGroupSpecs"] if g["groupName"] == component)
-            template, labels = group["template"], {"ray.io/node-type": "worker", "ray.io/group": component}
         name = f"{job}-{component}-{number}"
+        if component == "submitter":
+            return self.make_pod(name, spec["submitterPodTemplate"], {"job-name": job}, **status)
+        return self.ray_pod(name, f"{job}-abcde", spec["rayClusterSpec"], component, **status)
+
+    def ray_pod(self, name: str, cluster: str, spec: Document, component: str, **status: Any) -> str:
+        """Play the operator that makes a Pod of a RayCluster: its head, or a worker of the group `component`."""
+        if component == "head":
+            template, kind, group = spec["headGroupSpec"]["template"], "head", "headgroup"
+        else:
+            template = next(g for g in spec["workerGroupSpecs"] if g["groupName"] == component)["template"]
+            kind, group = "worker", component
+        known = {"ray.io/cluster": cluster, "ray.io/node-type": kind, "ray.io/group": group}
+        return self.make_pod(name, template, known, **status)
+
+    def make_pod(self, name: str, template: Document, labels: Mapping[str, str], **status: Any) -> str:
+        """A Pod of a template, with more labels, perhaps on a `node`, and with a status."""
         metadata = {"name": name, "labels": {**template["metadata"]["labels"], **labels}}
         node = {"nodeName": status.pop("node")} if "node" in status else {}
         self.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**template["spec"], **node}})

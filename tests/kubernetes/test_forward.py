@@ -22,6 +22,8 @@ import pytest
 from cluster import submit
 from cluster.errors import CaptureError, RunNotFoundError, SubmissionError
 from cluster.kube_submitted import SubmittedRayJob
+from tests.helm.charts import Helm
+from tests.kubernetes.chart_jobs import NAME, on_a_team, scheduled
 from tests.kubernetes.kubelet import Kubelet, kubelet
 from tests.kubernetes.space import READY, STORAGE, Space
 from tests.made_runs import Made
@@ -96,9 +98,14 @@ def begin(space: Space, folder: Path, head: Head, node: str, served: Kubelet) ->
     cluster = space.take_up(job.id, jobStatus="RUNNING", jobDeploymentStatus="Running")
     space.pod(job.id, "head", node=node, **READY)
     served.ports[8265] = head.dashboard
+    keep_token(space, cluster, head)
+    return job
+
+
+def keep_token(space: Space, cluster: str, head: Head) -> None:
+    """Play the operator that makes a token for the cluster."""
     token = base64.b64encode(head.token.encode()).decode()
     space.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": cluster}, "data": {"auth_token": token}})
-    return job
 
 
 def submission_of(space: Space, job: SubmittedRayJob) -> str:
@@ -112,12 +119,41 @@ def test_stop_asks_the_launcher_to_end(space: Space, job: SubmittedRayJob, head:
     )
     assert done.stdout.startswith(f"{job.id}: stopping\n"), done.stdout + done.stderr
     assert space.names("rayjob") == [job.id]
-    asked = [RAY, "job", "status", submission_of(space, job)]
+    wait_until_stopped(head, submission_of(space, job))
+
+
+def wait_until_stopped(head: Head, submission: str) -> None:
     for _ in range(30):  # it is asked to end, and does soon
-        said = subprocess.run(asked, env=head.env, capture_output=True, text=True, timeout=60)
+        words = [RAY, "job", "status", submission]
+        said = subprocess.run(words, env=head.env, capture_output=True, text=True, timeout=60)
         if "stopped" in (said.stdout + said.stderr).lower():
             return
     raise AssertionError(said.stdout + said.stderr)
+
+
+@pytest.mark.parametrize("whose", ["schedule", "team"])
+def test_stop_asks_the_launcher_of_a_job_of_the_chart(space: Space, helm: Helm, head: Head, whose: str) -> None:
+    """One that a schedule started, and one on the cluster of another release: neither is deleted."""
+    node = f"node-{uuid.uuid4().hex[:8]}"
+    with kubelet(space.plane, space, node) as served:
+        served.ports[8265] = head.dashboard
+        if whose == "schedule":
+            job = scheduled(space, helm)
+            cluster = space.take_up(NAME, jobStatus="RUNNING", jobDeploymentStatus="Running", jobId=job_id(space))
+            space.pod(NAME, "head", node=node, **READY)
+        else:
+            job, made = on_a_team(space, helm, jobId=job_id(space))
+            cluster = space.ray_pod("team-head", "team", made["spec"], "head", node=node, **READY).removesuffix("-head")
+        keep_token(space, cluster, head)
+        head.start(job_id(space), "sleep", "600")
+        assert job.stop()
+        assert space.names("rayjob") == [job.id]
+        wait_until_stopped(head, job_id(space))
+
+
+def job_id(space: Space) -> str:
+    """One that no other test's job has."""
+    return f"job-of-{space.name}"
 
 
 def test_a_token_that_is_wrong(space: Space, job: SubmittedRayJob, head: Head) -> None:
