@@ -55,10 +55,23 @@ class Code:
     uri: str = ""
 
     @property
-    def entrypoint(self) -> str:
-        """What Ray runs."""
+    def words(self) -> tuple[str, ...]:
+        """The command, and where it finds the packed folder."""
         where = f"{JOB_FOLDER}/{ARCHIVE}" if self.archive is not None else self.uri
-        return shlex.join([*self.command, "--archive", where] if where else self.command)
+        return (*self.command, "--archive", where) if where else self.command
+
+    @property
+    def entrypoint(self) -> str:
+        """What Ray runs: text that any number of shells pass on as it is.
+
+        KubeRay puts it into a command for bash, `ray job submit` joins the words, of which older Ray quotes only some, and
+        the head has sh run that. So a command with anything that a shell changes goes as base64.
+        """
+        command = shlex.join(self.words)
+        if command == " ".join(self.words):
+            return command
+        script = base64.b64encode(f"exec {command}\n".encode()).decode()
+        return f"sh -c 'cd $(mktemp -d) && echo {script} | base64 -d > run && exec sh run'"
 
 
 def check_name(name: str) -> None:
@@ -196,7 +209,7 @@ def config_map_name(name: str) -> str:
 
 def needs_config_map(code: Code) -> bool:
     """Whether something is mounted at `JOB_FOLDER`."""
-    return any(JOB_FOLDER in word for word in shlex.split(code.entrypoint))
+    return any(word.startswith(f"{JOB_FOLDER}/") for word in code.words)
 
 
 def config_map(name: str, submission: str, spec: JobSpec, settings: Settings, code: Code) -> Document:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -313,16 +316,46 @@ def test_time_to_end_in_order() -> None:
 
 
 def test_code_in_a_config_map_and_elsewhere() -> None:
-    uploaded = Code(CODE.command, uri="s3://bucket/my code.zip")
-    assert uploaded.entrypoint == "tfcluster run tfcluster-job.json --archive 's3://bucket/my code.zip'"
+    uploaded = Code(CODE.command, uri="s3://bucket/job/code.zip")
+    assert uploaded.entrypoint == "tfcluster run tfcluster-job.json --archive s3://bucket/job/code.zip"
     assert not needs_config_map(uploaded)
     head = made(STORAGE, uploaded)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     assert not [v for v in head["volumes"] if v["name"] == "job"]
     assert needs_config_map(CODE)
+    assert needs_config_map(Code(("tfcluster", "run", "/job/job.json")))
     head = made(STORAGE)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     assert [v["configMap"] for v in head["volumes"] if v["name"] == "job"] == [{"name": "flights-1-job"}]
     workers = made(STORAGE)["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert not [v for group in workers for v in group["template"]["spec"]["volumes"] if v["name"] == "job"]
+
+
+#: How the words of `ray job submit` become a text again: as older Ray does it, and as Ray 2.60 does.
+JOINED: dict[str, Callable[[list[str]], str]] = {"older": subprocess.list2cmdline, "quoted": shlex.join}
+
+
+@pytest.mark.parametrize("hands_over", [*JOINED, "HTTP"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/code.zip",
+        "s3://b/r/code.zip?endpoint_override=minio:9000&scheme=http",
+        "s3://b/it's \"$HOME\" `id` $(id)/a\\b; exit 3 # *\n!|<>(){}[]~é",
+    ],
+)
+def test_the_entrypoint_passes_the_shells_that_it_meets(uri: str, hands_over: str, tmp_path: Path) -> None:
+    """KubeRay puts it into a command for bash, `ray job submit` joins its words, and Ray runs that by sh."""
+    program = tmp_path / "tfcluster"
+    program.write_text(f"#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done > {tmp_path}/seen\nexit 7\n")
+    program.chmod(0o755)
+    code = Code(("tfcluster", "run", "a folder/tfcluster-job.json"), uri=uri)
+    entrypoint = code.entrypoint
+    if hands_over in JOINED:
+        printed = subprocess.run(["bash", "-ec", f"printf '%s\\0' {entrypoint} ;"], capture_output=True, check=True)
+        entrypoint = JOINED[hands_over](printed.stdout.decode().split("\0")[:-1])
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path)}
+    done = subprocess.run(entrypoint, shell=True, env=env, check=False, timeout=20)
+    assert (tmp_path / "seen").read_text().split("\0")[:-1] == list(code.words[1:])
+    assert done.returncode == 7
 
 
 def test_the_job_owns_its_config_map() -> None:
