@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from cluster.locations import shown
 from tests.helm.cases import CASES, GPU_GROUP, JOB, S3, job
 from tests.helm.charts import Helm, RefusedError
 
@@ -200,7 +202,40 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a password in a URI": (
         {"storage": {"uri": "s3://key:hush-hush@bucket/runs"}},
-        "storage.uri s3://***@bucket/runs",
+        "storage.uri s3://key:***@bucket/runs",
+    ),
+    "a password with a slash": (
+        {"storage": {"uri": "s3://AKIA:ab/hush-hush@bucket/runs"}},
+        "storage.uri s3://AKIA:***@bucket/runs",
+    ),
+    "a client's secret": (
+        job(job={**JOB["job"], "storage": "abfs://runs@account/x?tenant_id=1&client_secret=hush-hush"}),
+        "job.storage abfs://runs@account/x?tenant_id=1&client_secret=***",
+    ),
+    "a signature": (
+        {"storage": {"uri": "abfs://runs@account/x?sig=hush-hush&sv=1"}},
+        "storage.uri abfs://runs@account/x?sig=***&sv=1",
+    ),
+    "a signature of no URI": (job(job={**JOB["job"], "args": {"part": "t?sig=hush-hush"}}), "job.args.part t?sig=***"),
+    "a password of data": (
+        job(job={**JOB["job"], "data": {"train": {"files": ["s3://bucket/a", "s3://key:hush-hush@bucket/b"]}}}),
+        "job.data.train.files[1] s3://key:***@bucket/b",
+    ),
+    "a password of a role": (
+        roles(worker={"env": {"BROKER": "amqp://me:hush-hush@broker/jobs"}}),
+        "job.roles.worker.env.BROKER amqp://me:***@broker/jobs",
+    ),
+    "a password of the code": (
+        job(files={}, runtimeEnv={"working_dir": "s3://key:hush-hush@bucket/code.zip"}),
+        "runtimeEnv.working_dir s3://key:***@bucket/code.zip",
+    ),
+    "a password of a variable": (
+        {"extraEnv": [{"name": "HTTPS_PROXY", "value": "http://me:hush-hush@proxy:3128"}]},
+        "extraEnv[0].value http://me:***@proxy:3128",
+    ),
+    "a password of Redis": (
+        {"gcsFaultTolerance": {"redisAddress": "redis://:hush-hush@redis:6379"}},
+        "gcsFaultTolerance.redisAddress redis://:***@redis:6379",
     ),
 }
 
@@ -214,6 +249,31 @@ def test_it_is_refused_with_a_sentence(helm: Helm, case: str) -> None:
     assert words in message
     assert message.count(" · ") == 2
     assert "hush-hush" not in message
+
+
+URIS = (
+    "s3://bucket/runs",
+    "s3://key@bucket/runs",
+    "s3://key:secret@bucket/runs",
+    "s3://key:@bucket/runs",
+    "s3://key:1234@bucket/runs",
+    "s3://key:12/34@bucket/runs",
+    "s3://key:12a/34@bucket/runs",
+    "s3://key:a/34@bucket/runs?region=eu-1",
+    "hdfs://host:8020/runs/a@b",
+    "http://127.0.0.1:9000",
+    "from s3://a:b@c to gs://d:e@f, user:none@host",
+    "abfs://c@a.dfs.core.windows.net/x?client_secret=y&tenant_id=z",
+    "abfs://c@a.dfs.core.windows.net/x?sv=1&sig=y%2Fz and more",
+    "s3://a:b@c/d?sig=e&signal=f",
+    "s3://bucket/${1}",
+)
+
+
+def test_a_password_is_what_the_commands_take_for_one(helm: Helm) -> None:
+    masks = [f'{{{{ include "tfcluster.shown" {json.dumps(uri)} | toJson }}}}' for uri in URIS]
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: masks}}\ndata: [{', '.join(masks)}]\n"
+    assert helm.one("ConfigMap", {"extraObjects": [text]}, "masks")["data"] == [shown(uri) for uri in URIS]
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

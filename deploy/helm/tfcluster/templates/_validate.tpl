@@ -49,34 +49,6 @@
 {{- end -}}
 {{- end }}
 
-{{/* Secrets stand in Secrets: what is written here ends in objects that many may read. */}}
-{{- define "tfcluster.validateSecrets" -}}
-{{- $secret := "(?i)(^|_)(password|passwd|secret|token|credentials|api_?key|access_?key|private_?key|connection_?string)(_|$)" -}}
-{{- $lists := dict "extraEnv" .Values.extraEnv "head.env" (.Values.head.env | default list) -}}
-{{- range $name, $group := include "tfcluster.groups" . | fromYaml }}{{ $_ := set $lists (printf "workerGroups.%s.env" $name) ($group.env | default list) }}{{ end -}}
-{{- range $place, $variables := $lists -}}
-{{- range $variables -}}
-{{- if and .value (regexMatch $secret .name) (not (regexMatch "(?i)_(id|file|path)$" .name)) -}}
-{{- include "tfcluster.refuse" (list "a secret is written out" (printf "%s in %s" .name $place) "put it into a Secret and name it: valueFrom.secretKeyRef, extraEnvFrom or storage.secretName") -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- $maps := dict "runtimeEnv.env_vars" (.Values.runtimeEnv.env_vars | default dict) "job.runtime_env.env_vars" (dig "runtime_env" "env_vars" dict .Values.job) -}}
-{{- range $role, $settings := .Values.job.roles }}{{ if kindIs "map" $settings }}{{ $_ := set $maps (printf "job.roles.%s.env" $role) ($settings.env | default dict) }}{{ end }}{{ end -}}
-{{- range $place, $variables := $maps -}}
-{{- range $name, $value := $variables -}}
-{{- if and (regexMatch $secret $name) (not (regexMatch "(?i)_(id|file|path)$" $name)) -}}
-{{- include "tfcluster.refuse" (list "a secret is written out" (printf "%s in %s" $name $place) "put it into a Secret and name it: extraEnv with valueFrom.secretKeyRef, extraEnvFrom or storage.secretName") -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- range $place, $uri := dict "storage.uri" .Values.storage.uri "job.storage" (.Values.job.storage | default "") "gcsFaultTolerance.redisAddress" .Values.gcsFaultTolerance.redisAddress -}}
-{{- if regexMatch "^[a-z0-9]+://[^/@]*:[^/@]*@" $uri -}}
-{{- include "tfcluster.refuse" (list "a password is written out" (printf "%s %s" $place (regexReplaceAll "//[^/@]*@" $uri "//***@")) "give it by a Secret: storage.secretName, extraEnvFrom or gcsFaultTolerance.passwordSecret") -}}
-{{- end -}}
-{{- end -}}
-{{- end }}
-
 {{- define "tfcluster.validateVolumes" -}}
 {{- range .Values.extraVolumes -}}
 {{- if hasKey . "hostPath" -}}

@@ -1,0 +1,61 @@
+{{/* Which values are secrets, which are refused; and texts without them. */}}
+
+{{/* Secrets stand in Secrets: what is written here ends in objects that many may read. */}}
+{{- define "tfcluster.validateSecrets" -}}
+{{- $secret := "(?i)(^|_)(password|passwd|secret|token|credentials|api_?key|access_?key|private_?key|connection_?string)(_|$)" -}}
+{{- $lists := dict "extraEnv" .Values.extraEnv "head.env" (.Values.head.env | default list) -}}
+{{- range $name, $group := include "tfcluster.groups" . | fromYaml }}{{ $_ := set $lists (printf "workerGroups.%s.env" $name) ($group.env | default list) }}{{ end -}}
+{{- range $place, $variables := $lists -}}
+{{- range $variables -}}
+{{- if and .value (regexMatch $secret .name) (not (regexMatch "(?i)_(id|file|path)$" .name)) -}}
+{{- include "tfcluster.refuse" (list "a secret is written out" (printf "%s in %s" .name $place) "put it into a Secret and name it: valueFrom.secretKeyRef, extraEnvFrom or storage.secretName") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $maps := dict "runtimeEnv.env_vars" (.Values.runtimeEnv.env_vars | default dict) "job.runtime_env.env_vars" (dig "runtime_env" "env_vars" dict .Values.job) -}}
+{{- range $role, $settings := .Values.job.roles }}{{ if kindIs "map" $settings }}{{ $_ := set $maps (printf "job.roles.%s.env" $role) ($settings.env | default dict) }}{{ end }}{{ end -}}
+{{- range $place, $variables := $maps -}}
+{{- range $name, $value := $variables -}}
+{{- if and (regexMatch $secret $name) (not (regexMatch "(?i)_(id|file|path)$" $name)) -}}
+{{- include "tfcluster.refuse" (list "a secret is written out" (printf "%s in %s" $name $place) "put it into a Secret and name it: extraEnv with valueFrom.secretKeyRef, extraEnvFrom or storage.secretName") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $places := dict "storage.uri" .Values.storage.uri "gcsFaultTolerance.redisAddress" .Values.gcsFaultTolerance.redisAddress -}}
+{{- range $place, $value := merge $places $lists (dict "job" .Values.job "runtimeEnv" .Values.runtimeEnv) -}}
+{{- include "tfcluster.refusePasswords" (list $place $value) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Refuses a password in any text of a value: (list "place" value). */}}
+{{- define "tfcluster.refusePasswords" -}}
+{{- $place := index . 0 -}}
+{{- $value := index . 1 -}}
+{{- if kindIs "map" $value -}}
+{{- range $key, $part := $value }}{{ include "tfcluster.refusePasswords" (list (printf "%s.%s" $place $key) $part) }}{{ end -}}
+{{- else if kindIs "slice" $value -}}
+{{- range $i, $part := $value }}{{ include "tfcluster.refusePasswords" (list (printf "%s[%d]" $place $i) $part) }}{{ end -}}
+{{- else if kindIs "string" $value -}}
+{{- if or (regexMatch (include "tfcluster.password" .) $value) (regexMatch (include "tfcluster.secretOption" .) $value) -}}
+{{- include "tfcluster.refuse" (list "a password is written out" (printf "%s %s" $place (include "tfcluster.shown" $value)) "give it by a Secret: storage.secretName, extraEnvFrom or gcsFaultTolerance.passwordSecret") -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/*
+The patterns of cluster/locations.py. The password in scheme://user:password@host, also one whose / was not written as
+%2F; a port's number is none. Go has no negative lookahead, so what may follow the digits is spelled out.
+*/}}
+{{- define "tfcluster.password" -}}
+{{ `(://[^/@:\s]*):[0-9]*(?:[^/@0-9\s][^@\s]*)?@` }}
+{{- end }}
+
+{{/* Options of a URI that are passwords: a client's on Azure, a signature. */}}
+{{- define "tfcluster.secretOption" -}}
+{{ `([?&](?:client_secret|sig)=)[^&\s]*` }}
+{{- end }}
+
+{{/* A text as others may see it. */}}
+{{- define "tfcluster.shown" -}}
+{{ regexReplaceAll (include "tfcluster.secretOption" .) (regexReplaceAll (include "tfcluster.password" .) . "${1}:***@") "${1}***" }}
+{{- end }}
