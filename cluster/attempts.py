@@ -167,7 +167,8 @@ class Attempts:
             self._inbox.after(action.after, Event("attempt_started", action.attempt))
 
     def _begin_attempt(self, attempt: int) -> None:
-        self._emit(Event("attempt_started", attempt))
+        limits = self.plan.spec.timeouts
+        self._emit(Event("attempt_started", attempt, data={"within": limits.placement + limits.startup}))
         self.progress.seen.clear()
         try:
             self._gang = workers.build(self.plan, self._connection.runtime_env, self._notice)

@@ -146,10 +146,18 @@ def list_jobs(
 
 def _runs(storage: str, most: int) -> list[dict[str, Any]]:
     from cluster.runs import read_run, run_names
+    from cluster.silence import silent_for
 
+    now = time.time()
     found = [(name, read_run(join(storage, name))) for name in reversed(run_names(storage)[-most:])]
     return [
-        {"id": name, "status": run.status, "exit_code": run.result.get("exit_code"), "step": run.step}
+        {
+            "id": name,
+            "status": run.status,
+            "exit_code": run.result.get("exit_code"),
+            "step": run.step,
+            "silent_for": silent_for(run.live, run.about, run.uri, now),
+        }
         for name, run in found
     ]
 
@@ -165,4 +173,5 @@ def _print_table(rows: list[dict[str, Any]], none: str) -> None:
         code = f" · exit code {row['exit_code']}" if row.get("exit_code") else ""
         age = f" · {format_duration(row['age'])} ago" if row.get("age") is not None else ""
         step = f" · step {row['step']}" if row.get("step") is not None else ""
-        typer.echo(f"{row['id']:<{width}}  {row['status']}{code}{step}{age}")
+        silent = f" · no word for {format_duration(row['silent_for'])}" if row.get("silent_for") else ""
+        typer.echo(f"{row['id']:<{width}}  {row['status']}{code}{step}{age}{silent}")

@@ -71,7 +71,7 @@ def status(
 
     found = read_run(find_run(run, storage))
     if as_json:
-        print_json(run_document(found))
+        print_json(run_document(found, time.time()))
         return
     print_rows(run_rows(found, time.time()))
     typer.echo("\n" + "\n".join(task_lines(found)))

@@ -39,6 +39,8 @@ class Live:
         phase: placing, starting, running, restarting, stopping, or how it ended (`lost`: a reader found no launcher).
         total: steps of the whole training, where it is known.
         metrics: those of the leader's newest step that had any.
+        within: seconds in which all tasks are placed and start, or the attempt is given up; None: nobody told.
+        after: seconds from the end of an attempt to the next.
         begun: when the launcher took the spec; `at`: when the last event was; seconds since the Unix epoch.
     """
 
@@ -50,6 +52,8 @@ class Live:
     total: int | None = None
     epoch: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    within: float | None = None
+    after: float = 0.0
     begun: float | None = None
     at: float = 0.0
     checkpoint: int | None = None
@@ -84,7 +88,7 @@ class Live:
             case "run_started":
                 self.begun = event.at
             case "attempt_started":
-                self.phase, self.attempt = "placing", event.attempt
+                self.phase, self.attempt, self.within = "placing", event.attempt, event.data.get("within")
                 for life in self.tasks.values():
                     life.node, life.use = "", {}
                     life.pace.begin()
@@ -95,7 +99,7 @@ class Live:
             case "usage":
                 self._use(event.data.get("tasks", {}))
             case "restarting":
-                self.phase = "restarting"
+                self.phase, self.after = "restarting", float(event.data.get("after", 0.0))
             case "interrupted":
                 self.phase = "stopping"
             case "run_ended":

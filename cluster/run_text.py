@@ -9,6 +9,7 @@ from cluster.live import TaskLife
 from cluster.locations import shown
 from cluster.log_folding import short_names
 from cluster.runs import Run
+from cluster.silence import silence_text, silent_for
 from cluster.states import TROUBLE
 from cluster.tasks import Task
 from cluster.timeline import Mark
@@ -18,10 +19,12 @@ from cluster.units import format_duration, format_size
 MOST_LINES = 16
 #: Captures that are told of, the newest.
 _CAPTURES = 3
+#: Seconds since the last event from which it is told how long ago that was.
+_LATELY = 150.0
 
 
-def run_document(run: Run) -> dict[str, Any]:
-    """All of it, for a program."""
+def run_document(run: Run, now: float) -> dict[str, Any]:
+    """All of it, for a program, at `now` (seconds since the Unix epoch)."""
     keys = ("uri", "status", "attempt", "step", "tasks", "metrics", "about", "result")
     rows = {
         str(task): {
@@ -35,6 +38,8 @@ def run_document(run: Run) -> dict[str, Any]:
     }
     return {key: getattr(run, key) for key in keys} | {
         "seconds": round(run.timeline.seconds, 3),
+        "last_word": run.live.at or None,
+        "silent_for": silent_for(run.live, run.about, run.uri, now),
         "restarts": run.live.restarts,
         "checkpoint": run.live.checkpoint,
         "rates": {key: value for key, value in run.meters.summary().items() if key not in ("usage", "restarts")},
@@ -83,10 +88,19 @@ def status_text(run: Run, now: float) -> str:
     """`running for 3m05s`, `succeeded in 1m50s`, `lost: …`."""
     seconds = format_duration(float(run.result.get("seconds", run.timeline.seconds)))
     if run.status == "running":
-        return f"running for {seconds}" + ("" if run.live.phase == "running" else f", {run.live.phase}")
+        phase = "" if run.live.phase == "running" else f", {run.live.phase}"
+        return f"running for {seconds}{phase}{_last_word(run, now)}"
     if run.status == "lost":
         return f"lost: its launcher is gone without a result; its last word came {ago(run.timeline.end, now)}"
     return f"{run.status} in {seconds}, {ago(run.timeline.end, now)}"
+
+
+def _last_word(run: Run, now: float) -> str:
+    """How long ago the last event was, and what that may mean; '' where it was just now."""
+    if run.live.at == 0.0 or now - run.live.at < _LATELY:
+        return ""
+    silence = silence_text(run.live, run.about, run.uri, now)
+    return f"; {silence}" if silence else f"; its last word came {ago(run.live.at, now)}"
 
 
 def ago(at: float, now: float) -> str:

@@ -62,5 +62,10 @@ class Samples:
         """What each task that was sampled took since the last call, by its name; the next event is due later."""
         found = {str(task): gathered.to_dict() for task, gathered in self._by_task.items()}
         self._by_task.clear()
-        self._due = now + EVERY * max(1.0, self.tasks / TASKS)
+        self._due = now + pause(self.tasks)
         return found
+
+
+def pause(tasks: int) -> float:
+    """Seconds between two `usage` events of a job of so many tasks."""
+    return EVERY * max(1.0, tasks / TASKS)

@@ -9,7 +9,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -28,6 +28,7 @@ from cluster.events import Event
 from cluster.live import Live, TaskLife, progress_text, states_text
 from cluster.locations import shown
 from cluster.runs import launcher_alive
+from cluster.silence import silence_text
 from cluster.spec import parse
 from cluster.states import TROUBLE
 from cluster.storage import read_text
@@ -50,7 +51,7 @@ _COLUMNS = {
 
 @dataclass
 class Watched:
-    """A run as its directory tells it, read piece by piece.
+    """A run as its directory tells it, read piece by piece; `clock` gives seconds since the Unix epoch.
 
     Raises:
         RunNotFoundError: it is no run directory.
@@ -59,6 +60,7 @@ class Watched:
     uri: str
     live: Live = field(default_factory=Live)
     about: dict[str, object] = field(default_factory=dict)
+    clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
         self._events = Tail(self.uri, "events.jsonl")
@@ -90,7 +92,12 @@ class Watched:
     def now(self) -> float:
         """The time that speeds are of: this machine's while the run goes on here, else that of its last event."""
         here = self.about.get("hostname") == os.uname().nodename
-        return time.time() if here and not self.over else self.live.at
+        return self.clock() if here and not self.over else self.live.at
+
+    @property
+    def silence(self) -> str:
+        """That nothing has been heard for long, or ''."""
+        return silence_text(self.live, self.about, self.uri, self.clock())
 
 
 def show(uri: str) -> None:
@@ -161,7 +168,7 @@ def _key(stream: TextIO, seconds: float) -> str:
 
 
 def heading(watched: Watched) -> list[str]:
-    """The whole job in three lines."""
+    """The whole job in three lines, and a fourth where its launcher may be gone."""
     live = watched.live
     since = f" · {format_duration(max(0.0, watched.now - live.begun))}" if live.begun else ""
     attempt = f" · attempt {live.attempt}" if live.attempt > 1 else ""
@@ -170,6 +177,7 @@ def heading(watched: Watched) -> list[str]:
         f"{shown(watched.uri)}",
         f"{live.phase}{since}{attempt} · {progress_text(live, watched.now)}{saved}",
         states_text(live),
+        *([watched.silence] if watched.silence else []),
     ]
 
 
@@ -220,7 +228,7 @@ def drawn(watched: Watched, height: int, first: int = 0, wrong: str = "") -> Gro
         table.add_column(name, justify="right" if _COLUMNS[name] else "left", no_wrap=True)
     for cell in rows[first : first + room]:
         table.add_row(*_styled(cell))
-    where, progress, states = heading(watched)
+    where, progress, states, *silence = heading(watched)
     total, live = len(watched.live.tasks), watched.live
     part = f"tasks {first + 1} to {min(total, first + room)} of {total} · space, b: next, previous · "
     keys = f"{part if total > room else ''}q ends"
@@ -230,7 +238,7 @@ def drawn(watched: Watched, height: int, first: int = 0, wrong: str = "") -> Gro
         Text(where, style="dim", no_wrap=True, overflow="ellipsis"),
         Text(progress, style="bold", no_wrap=True, overflow="ellipsis"),
         Text(states, style=style, no_wrap=True, overflow="ellipsis"),
-        bar,
+        Text(silence[0], style="bold red", no_wrap=True, overflow="ellipsis") if silence else bar,
         table,
         Text(wrong or keys, style="red" if wrong else "dim", no_wrap=True),
     )

@@ -73,9 +73,10 @@ def test_of_many_tasks_those_that_are_alike_share_a_line(tmp_path: Path) -> None
 
 
 def test_all_of_it_for_a_program(tmp_path: Path) -> None:
-    document = run_document(read_run(failed(tmp_path).uri))
+    document = run_document(read_run(failed(tmp_path).uri), BEGAN + 300)
     assert document["status"] == "failed"
     assert document["restarts"] == 1
+    assert (document["last_word"], document["silent_for"]) == (BEGAN + 124.2, None)
     assert document["tasks"] == {"worker-0": "failed", "worker-1": "failed", "worker-2": "stopped"}
     assert document["places"]["worker-2"]["state"] == "stopped"
     assert document["places"]["worker-0"]["node"] == "10.0.0.1"

@@ -94,7 +94,7 @@ def test_all_views_of_a_run_show_the_same_states(events: list[Event]) -> None:
             view.take(event)
     shown = {str(task): life.state for task, life in live.tasks.items()}
     assert {str(task): meter.state for task, meter in meters.tasks.items()} == shown
-    document = run_document(summarise("flights-1", events, {}))
+    document = run_document(summarise("flights-1", events, {}), 0.0)
     assert document["tasks"] == {name: place["state"] for name, place in document["places"].items()}
     assert document["tasks"] == shown
     running = {str(span.task) for span in timeline.spans if span.end is None}

@@ -54,8 +54,8 @@ def written(tmp_path: Path) -> Written:
     return Written(tmp_path)
 
 
-def looked(written: Written) -> top.Watched:
-    watched = top.Watched(written.uri)
+def looked(written: Written, now: float = 1030.0) -> top.Watched:
+    watched = top.Watched(written.uri, clock=lambda: now)
     watched.look()
     return watched
 
@@ -162,6 +162,17 @@ def test_a_thousand_tasks(written: Written) -> None:
     watched.look()
     screen(watched, height=40, first=500)
     assert time.process_time() - begun < 0.5
+
+
+def test_a_launcher_elsewhere_that_is_silent_may_be_gone(written: Written) -> None:
+    written.start(FIRST, host="elsewhere")
+    written.add(step(10, 1010.0))
+    assert "may be gone" not in top.plain(looked(written, 1300.0))
+    late = looked(written, 1010.0 + 3 * 3600)
+    told = "no word for 3h00m, its launcher on elsewhere may be gone"
+    assert top.plain(late).splitlines()[3] == told
+    assert screen(late)[3] == told
+    assert not late.over  # it may come back, or its storage
 
 
 # When it is over
