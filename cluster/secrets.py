@@ -1,4 +1,4 @@
-"""What is secret: names of variables that hold secrets, and a mask over their values wherever a run writes."""
+"""What is secret: names of variables and arguments that hold one, and a mask over their values wherever a run writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-#: Names of environment variables that hold a secret.
+#: Names of environment variables, and of arguments, that hold a secret.
 _NAME = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN$|_KEY$|CONNECTION_STRING$", re.IGNORECASE)
 #: The shortest value that is masked: `1`, `true` and `none` stand in every log, and guard nothing.
 SHORTEST = 6
@@ -16,14 +16,33 @@ STARS = "***"
 
 
 def is_secret(name: str) -> bool:
-    """Whether an environment variable of that name holds a secret."""
+    """Whether an environment variable or argument of that name holds a secret."""
     return bool(_NAME.search(name))
 
 
-def secret_values(*environments: Mapping[str, Any]) -> Iterator[str]:
-    """The values of the variables whose names say that they are secret."""
-    for environment in environments:
-        yield from (str(value) for name, value in environment.items() if is_secret(name))
+def secret_values(value: Any, secret: bool = False) -> Iterator[str]:
+    """The texts and whole numbers below names that say that they are secret, however deep in a JSON value."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from secret_values(part, secret or is_secret(str(name)))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from secret_values(part, secret)
+    elif secret and _can_be_secret(value):
+        yield str(value)
+
+
+def without_secrets(value: Any, secret: bool = False) -> Any:
+    """`value` with stars in the place of each of its `secret_values`."""
+    if isinstance(value, Mapping):
+        return {name: without_secrets(part, secret or is_secret(str(name))) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(part, secret) for part in value]
+    return STARS if secret and _can_be_secret(value) else value
+
+
+def _can_be_secret(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

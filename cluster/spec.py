@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cluster.errors import SpecError
 from cluster.locations import passwords, shown
-from cluster.secrets import STARS, Mask, is_secret, secret_values
+from cluster.secrets import Mask, secret_values, without_secrets
 from cluster.spec_parts import (
     CheckpointSpec,
     DataSpec,
@@ -129,22 +129,24 @@ def entrypoint_name(entrypoint: str | Callable[..., Any]) -> str:
 
 
 def shown_document(spec: JobSpec) -> dict[str, Any]:
-    """What the user set, as others may see it: secret environment variables and passwords in URIs are `***`."""
+    """What the user set, as others may see it: secret variables and arguments, and passwords in URIs, are `***`."""
     document = spec.to_document()
-    for env in _environments(document):
-        env.update((name, STARS) for name in env if is_secret(name))
+    for named in _named_values(document):
+        named.update(without_secrets(named))
     clean: dict[str, Any] = _without_passwords(document)
     return clean
 
 
 def mask_of(spec: JobSpec, environ: Mapping[str, str]) -> Mask:
-    """A mask over the secrets of the job's variables, of the passwords in its URIs, and of `environ`."""
+    """A mask over the secrets of the job's variables and arguments, of the passwords in its URIs, and of `environ`."""
     document = spec.to_document()
-    return Mask.over([*secret_values(environ, *_environments(document)), *_passwords(document)])
+    return Mask.over([*secret_values([environ, *_named_values(document)]), *_passwords(document)])
 
 
-def _environments(document: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """The variables that a spec sets, of each role and of Ray's runtime environment."""
+def _named_values(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What a spec sets by names that the user chose: arguments, variables of each role and of Ray's environment."""
+    if isinstance(document.get("args"), dict):
+        yield document["args"]
     for place in (*document.get("roles", {}).values(), document.get("runtime_env", {})):
         for env in (place.get("env"), place.get("env_vars")):
             if isinstance(env, dict):

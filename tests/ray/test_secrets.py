@@ -9,14 +9,15 @@ import pytest
 
 pytestmark = pytest.mark.timeout(240)
 
-ROLE, LAUNCHER = "xyzzy-of-the-role", "plugh-of-the-launcher"
+ROLE, LAUNCHER, ARGUMENT = "xyzzy-of-the-role", "plugh-of-the-launcher", "plover-of-the-arguments"
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_secrets_are_masked_wherever_a_run_writes(start, monkeypatch, fails):
     monkeypatch.setenv("LAUNCHERS_PASSWORD", LAUNCHER)
     env = {"API_TOKEN": ROLE, "ALSO": f"plain {ROLE}", "LAUNCHERS_PASSWORD": LAUNCHER}
-    job = start(entrypoint="careless.py:tells", args={"fails": fails}, roles={"worker": {"env": env}})
+    args = {"fails": fails, "login": {"api_key": ARGUMENT}}
+    job = start(entrypoint="careless.py:tells", args=args, roles={"worker": {"env": env}})
     said = str(job.failure()) if fails else json.dumps(job.join().value)
     folder = Path(next(event for event in job.events if event.kind == "run_started").data["run_dir"])
     seen = [said, repr(job.lines), repr([event.data for event in job.events])]
@@ -30,3 +31,4 @@ def test_secrets_are_masked_wherever_a_run_writes(start, monkeypatch, fails):
     for text in [*seen, *kept]:
         assert ROLE not in text
         assert LAUNCHER not in text
+        assert ARGUMENT not in text

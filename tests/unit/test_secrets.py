@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.secrets import Mask, is_secret
-from cluster.spec import JobSpec, mask_of
+from cluster.spec import JobSpec, mask_of, shown_document
 from cluster.spec_parts import RoleSpec
 
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n  9w0BAQEFAASCBKcwggSj\n-----END PRIVATE KEY-----\n"
@@ -76,6 +76,27 @@ def test_the_secrets_of_a_job() -> None:
     mask = mask_of(spec, {"API_KEY": "launcher-secret", "HOME": "/home/ada"})
     seen = "storage-secret role-secret light-blue runtime-secret launcher-secret /home/ada"
     assert mask.text(seen) == "*** *** light-blue *** *** /home/ada"
+
+
+def test_secrets_among_arguments_are_masked_by_the_same_names_however_deep() -> None:
+    args = {
+        "wandb_api_key": "abcdef123456",
+        "epochs": 300000,
+        "login": {"user": "ada-lovelace", "password": 12345678, "tokens": [{"hf_token": "nested-secret"}]},
+        "db_password": ["first-secret", {"second": "inner-secret"}],
+        "use_token": True,
+    }
+    spec = JobSpec(entrypoint="train.py:train", args=args)
+    seen = "abcdef123456 300000 ada-lovelace 12345678 nested-secret first-secret inner-secret True"
+    assert mask_of(spec, {}).text(seen) == "*** 300000 ada-lovelace *** *** *** *** True"
+    assert shown_document(spec)["args"] == {
+        "wandb_api_key": "***",
+        "epochs": 300000,
+        "login": {"user": "ada-lovelace", "password": "***", "tokens": [{"hf_token": "***"}]},
+        "db_password": ["***", {"second": "***"}],
+        "use_token": True,
+    }
+    assert spec.args == args  # what the tasks get
 
 
 def test_masking_twice_changes_nothing_more() -> None:
