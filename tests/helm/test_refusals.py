@@ -169,22 +169,64 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "files too large": (job(files={"train.py": "#" * 1_000_001}), "too large for a ConfigMap"),
     "GPUs without a GPU group": (
         roles(worker={"replicas": 2, "gpus": 1}),
-        "role worker · 2 tasks of 1 CPUs and 1 GPUs, room for 0",
+        "role worker · 2 tasks of CPU 1, GPU 1, room for 0",
     ),
-    "tasks larger than a Pod": (roles(worker={"replicas": 1, "cpus": 3}), "1 tasks of 3 CPUs and 0 GPUs, room for 0"),
-    "more tasks than Pods": (roles(worker={"replicas": 3, "cpus": 2}), "3 tasks of 2 CPUs and 0 GPUs, room for 2"),
-    "more tasks in short": (roles(worker=5), "5 tasks of 1 CPUs and 0 GPUs, room for 4"),
+    "tasks larger than a Pod": (roles(worker={"replicas": 1, "cpus": 3}), "1 tasks of CPU 3, room for 0"),
+    "more tasks than Pods": (roles(worker={"replicas": 3, "cpus": 2}), "3 tasks of CPU 2, room for 2"),
+    "more tasks in short": (roles(worker=5), "5 tasks of CPU 1, room for 4"),
     "roles that fit one by one only": (
         roles(worker={"replicas": 2, "cpus": 2}, evaluator={"cpus": 1}),
-        "the job wants 5 CPUs and 0 GPUs, they have 4 and 0",
+        "the job wants CPU 5, they have CPU 4",
     ),
     "the chief that is implied": (
         job(job={"script": "a.py", "strategy": "parameter_server", "roles": {"worker": 2, "ps": 2}}),
-        "the job wants 5 CPUs",
+        "the job wants CPU 5",
     ),
     "the worker that is implied": (
         job(job={"script": "a.py", "roles": {"ps": 4}}),
-        "the job wants 5 CPUs",
+        "the job wants CPU 5",
+    ),
+    "memory larger than a Pod": (
+        roles(worker={"replicas": 2, "memory": "100GiB"}),
+        "2 tasks of CPU 1, memory 100.0 GiB, room for 0",
+    ),
+    "memory of more tasks than Pods": (
+        roles(worker={"replicas": 3, "memory": "2200 MB"}),
+        "3 tasks of CPU 1, memory 2.0 GiB, room for 2",
+    ),
+    "memory of roles that fit one by one only": (
+        roles(worker={"replicas": 2, "memory": "4Gi"}, ps={"memory": "1Mi"}),
+        "the job wants CPU 3, memory 8.0 GiB, they have CPU 4, memory 8.0 GiB",
+    ),
+    "a resource that no group has": (
+        roles(worker={"replicas": 2, "resources": {"fpga": 0.5}}),
+        "2 tasks of CPU 1, fpga 0.5, room for 0",
+    ),
+    "a resource of too few Pods": (
+        job(
+            job={**JOB["job"], "roles": {"worker": {"replicas": 3, "cpus": 0, "resources": {"fpga": 2}}}},
+            workerGroups={"cpu": {"rayStartParams": {"resources": '"{\\"fpga\\": 3}"'}}},
+        ),
+        "3 tasks of fpga 2, room for 2",
+    ),
+    "all in one Pod": (
+        job(job={**JOB["job"], "placement": "strict_pack"}),
+        "every task · the job wants CPU 4; a Pod of cpu has CPU 2",
+    ),
+    "all GPUs in one Pod": (
+        job(
+            job={**JOB["job"], "roles": {"worker": {"replicas": 5, "gpus": 1}}, "placement": "strict_pack"},
+            workerGroups={"gpu": GPU_GROUP},
+        ),
+        "the job wants CPU 5, GPU 5; a Pod of cpu has CPU 2, GPU 0; a Pod of gpu has CPU 16, GPU 4",
+    ),
+    "each in a Pod of its own": (
+        job(job={**JOB["job"], "roles": {"worker": 2, "ps": 1}, "placement": "strict_spread"}),
+        "a Pod for every task · 3 tasks, 2 Pods",
+    ),
+    "a role's tasks each in a Pod of its own": (
+        job(job={**JOB["job"], "roles": {"worker": 3}, "placement": "strict_spread"}),
+        "3 tasks of CPU 1, room for 2",
     ),
     "hostPath": ({"extraVolumes": [{"name": "a", "hostPath": {"path": "/"}}]}, "hostPath in extraVolumes, a"),
     "a secret in extraEnv": (
@@ -322,6 +364,25 @@ ALLOWED: dict[str, dict[str, Any]] = {
         autoscaling={"enabled": True},
         workerGroups={"cpu": {"replicas": 0, "maxReplicas": 8}},
     ),
+    "memory as large as a Pod's": roles(worker={"replicas": 2, "memory": "4GiB"}),
+    "memory as Ray is told": job(
+        job={**JOB["job"], "roles": {"worker": {"replicas": 4, "memory": 1_000_000_000}}},
+        workerGroups={"cpu": {"rayStartParams": {"memory": "2000000000"}}},
+    ),
+    "all in the Pod that is large enough": job(
+        job={**JOB["job"], "placement": "strict_pack"},
+        workerGroups={"large": {"resources": {"limits": {"cpu": 4, "memory": "8Gi"}}}},
+    ),
+    "each in a Pod": job(job={**JOB["job"], "placement": "strict_spread"}),
+    "a resource that a group has": job(
+        job={**JOB["job"], "roles": {"worker": {"replicas": 2, "resources": {"fpga": 1}}}},
+        workerGroups={"cpu": {"rayStartParams": {"resources": '"{\\"fpga\\": 1}"'}}},
+    ),
+    "a resource in quotes of a shell": job(
+        job={**JOB["job"], "roles": {"worker": {"replicas": 2, "resources": {"fpga": 1}}}},
+        workerGroups={"cpu": {"rayStartParams": {"resources": "'{\"fpga\": 1}'"}}},
+    ),
+    "a resource that Ray finds by itself": roles(worker={"replicas": 2, "resources": {"accelerator_type:H100": 0.001}}),
     "a folder of the claim": job(job={**JOB["job"], "storage": "/storage/vision"}),
 }
 

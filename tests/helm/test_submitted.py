@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import PreflightError
+from cluster.kube_groups import groups_of
 from cluster.kube_job import Code, ray_job
 from cluster.kube_settings import parse
 from cluster.spec import parse as parse_spec
 from tests.helm.cases import GPU_GROUP, JOB, S3
-from tests.helm.charts import Document, Helm
+from tests.helm.charts import Document, Helm, RefusedError
 
 CODE = Code(("tfcluster", "run", "tfcluster-job.json"), b"zip")
 SPEC: dict[str, Any] = {"roles": {"worker": 2}, "timeouts": {"stop": "1m30s"}}
@@ -99,3 +101,36 @@ def comparable(job: Document) -> Document:
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_pods(helm: Helm, case: str) -> None:
     assert submitted(CASES[case]) == rendered(helm, CASES[case])
+
+
+SCRIPT: dict[str, Any] = {"script": ["a.py"], "strategy": "multi_worker_mirrored"}
+SMALL: dict[str, Any] = {"replicas": 2, "resources": {"limits": {"cpu": "1500m", "memory": "3G"}}}
+GPUS: dict[str, Any] = {"replicas": 1, "gpus": 4, "resources": {"limits": {"cpu": 16, "memory": 68719476736}}}
+ROOM: dict[str, tuple[dict[str, Any], bool]] = {
+    "as many tasks as there is room for": ({"roles": {"worker": 20}}, True),
+    "one more": ({"roles": {"worker": 21}}, False),
+    "memory": ({"roles": {"worker": {"replicas": 2, "cpus": 0, "memory": "32GiB"}}}, True),
+    "a byte more": ({"roles": {"worker": {"replicas": 2, "cpus": 0, "memory": 34359738369}}}, False),
+    "tasks that share a GPU": ({"roles": {"worker": {"replicas": 13, "gpus": 0.3}}}, True),
+    "one more that does": ({"roles": {"worker": {"replicas": 14, "gpus": 0.3}}}, False),
+    "GPUs of all": ({"roles": {"worker": {"replicas": 3, "gpus": 1}, "evaluator": {"gpus": 2}}}, False),
+    "one Pod": ({"roles": {"worker": 16}, "placement": "strict_pack"}, True),
+    "one Pod with too few CPUs": ({"roles": {"worker": 17}, "placement": "strict_pack"}, False),
+    "a Pod each": ({"roles": {"worker": 2, "chief": 1}, "placement": "strict_spread"}, True),
+    "no Pod for the last": ({"roles": {"worker": 3, "chief": 1}, "placement": "strict_spread"}, False),
+}
+
+
+@pytest.mark.parametrize("case", ROOM)
+def test_the_same_room(helm: Helm, case: str) -> None:
+    job, fits = ROOM[case]
+    groups = {"cpu": SMALL, "gpu": GPUS}
+    values = {"mode": "job", "job": {**SCRIPT, **job}, "storage": S3, "workerGroups": groups}
+    if fits:
+        groups_of(parse_spec(values["job"]), parse({"workerGroups": groups}))
+        assert helm.render(values)
+        return
+    with pytest.raises(PreflightError):
+        groups_of(parse_spec(values["job"]), parse({"workerGroups": groups}))
+    with pytest.raises(RefusedError, match=r"groups of workers|placement strict"):
+        helm.render(values)

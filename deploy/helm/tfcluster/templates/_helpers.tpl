@@ -130,12 +130,6 @@ ray.io/priority-class-name: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* A number of CPUs, such as 500m or 2, in thousandths. */}}
-{{- define "tfcluster.millicpus" -}}
-{{- $text := toString . -}}
-{{- if hasSuffix "m" $text }}{{ trimSuffix "m" $text | int64 }}{{ else }}{{ mulf (float64 $text) 1000 | int64 }}{{ end -}}
-{{- end }}
-
 {{/* Metadata of the RayCluster, RayJob or RayCronJob. */}}
 {{- define "tfcluster.crMetadata" -}}
 name: {{ include "tfcluster.name" . }}
