@@ -64,8 +64,8 @@ class Code:
     def entrypoint(self) -> str:
         """What Ray runs: text that any number of shells pass on as it is.
 
-        KubeRay puts it into a command for bash, `ray job submit` joins the words, of which older Ray quotes only some, and
-        the head has sh run that. So a command with anything that a shell changes goes as base64.
+        KubeRay puts it into a command for bash, `ray job submit` joins the words, of which older Ray quotes only some,
+        and the head has sh run that. So a command with anything that a shell changes goes as base64.
         """
         command = shlex.join(self.words)
         if command == " ".join(self.words):
@@ -232,6 +232,12 @@ def service_account(name: str, submission: str, settings: Settings) -> Document 
     metadata["annotations"] |= account.annotations
     kind = {"apiVersion": "v1", "kind": "ServiceAccount"}
     return {**kind, "metadata": metadata, "automountServiceAccountToken": False}
+
+
+def is_of_the_job(document: Mapping[str, Any], job: str) -> bool:
+    """Whether the object was made for a RayJob of that name, perhaps for an earlier one that is gone."""
+    owners = document["metadata"].get("ownerReferences") or []
+    return any((owner.get("kind"), owner.get("name")) == ("RayJob", job) for owner in owners)
 
 
 def owned(document: Document, job: Mapping[str, Any]) -> Document:

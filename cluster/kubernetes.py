@@ -20,6 +20,7 @@ from cluster.kube_job import (
     Code,
     check,
     config_map,
+    is_of_the_job,
     job_storage,
     name_of,
     needs_config_map,
@@ -77,7 +78,12 @@ def submit_ray_job(
     code = _code(job, settings, folder, inside, storage)
     document = ray_job(chosen, submission, job, settings, code)
     connection.apply(document, trial=True)  # so that nothing need be taken back of what is refused
-    _apply_all(connection, document, _companions(chosen, submission, job, settings, code))
+    mounted = [config_map(chosen, submission, job, settings, code)] if needs_config_map(code) else []
+    account = _missing_account(connection, chosen, submission, settings)
+    if settings.serviceAccount.name:  # other jobs have it too, so it goes with none of them
+        _apply_all(connection, document, mounted, account)
+    else:
+        _apply_all(connection, document, [*mounted, *account], [])
     return SubmittedRayJob(chosen, connection.namespace, settings.context, connection)
 
 
@@ -91,20 +97,29 @@ def _code(job: JobSpec, settings: Settings, folder: Path, inside: str, storage: 
     return place(pack(folder, excludes, added), command, settings.code, storage)
 
 
-def _companions(name: str, submission: str, job: JobSpec, settings: Settings, code: Code) -> list[Document]:
-    """What the RayJob needs before its Pods start."""
-    account = service_account(name, submission, settings)
-    mounted = [config_map(name, submission, job, settings, code)] if needs_config_map(code) else []
-    return [*mounted, *([account] if account else [])]
+def _missing_account(api: Api, job: str, submission: str, settings: Settings) -> list[Document]:
+    """The service account to be made; none where the Pods take one that is there, as it is."""
+    account = service_account(job, submission, settings)
+    if account is None:
+        return []
+    found = api.find("ServiceAccount", str(account["metadata"]["name"]))
+    return [account] if found is None or is_of_the_job(found, job) else []
 
 
-def _apply_all(api: Api, job: Document, companions: Sequence[Document]) -> None:
-    """Make the companions, the RayJob, and it their owner; what was made goes again when the RayJob is refused."""
+def _apply_all(api: Api, job: Document, companions: Sequence[Document], lasting: Sequence[Document]) -> None:
+    """Make what the RayJob needs before its Pods start, then the RayJob; what was made goes again when it is refused.
+
+    Args:
+        api: the connection.
+        job: the RayJob.
+        companions: go when the RayJob goes.
+        lasting: stay.
+    """
     made: list[Document] = []
     try:
-        for document in companions:
+        for document in (*companions, *lasting):
             api.apply(document, trial=True)
-        for document in companions:
+        for document in (*companions, *lasting):
             api.apply(document)
             made.append(document)
         owner = api.apply(job)

@@ -47,8 +47,11 @@ def test_output_of_a_job_whose_head_submits_it(space: Space, helm: Helm) -> None
     job = scheduled(space, helm, submissionMode="SidecarMode")
     node = f"node-{uuid.uuid4().hex[:8]}"
     with kubelet(space.plane, space, node) as served:
-        space.take_up(NAME, **RUNNING)
-        head = space.pod(NAME, "head", node=node, **READY)
+        cluster = space.take_up(NAME, **RUNNING)
+        spec = space.get("raycluster", cluster)["spec"]
+        containers = spec["headGroupSpec"]["template"]["spec"]["containers"]
+        containers.append({"name": "ray-job-submitter", "image": containers[0]["image"]})  # as the operator does
+        head = space.ray_pod(f"{NAME}-head", cluster, spec, "head", node=node, **READY)
         served.write(head, "one")
         assert job.logs() == "one\n"
         assert [pod["metadata"]["name"] for pod in job.sight().pods] == [head]

@@ -23,6 +23,7 @@ from cluster.kube_settings import Settings
 from cluster.kubernetes import find_ray_job, list_ray_jobs, submit_ray_job
 from cluster.spec import load
 from deploy.e2e.control_plane import ControlPlane
+from deploy.e2e.errors import E2EError
 from tests.kubernetes.conftest import make_space
 from tests.kubernetes.space import STORAGE, Space
 
@@ -123,6 +124,64 @@ def test_a_service_account_of_the_job(space: Space, folder: Path) -> None:
     assert spec["automountServiceAccountToken"] is False
 
 
+def test_a_service_account_that_an_earlier_job_of_that_name_left(space: Space, folder: Path) -> None:
+    """It is about to go with the earlier job, and so becomes the new one's."""
+    settings = {**STORAGE, "serviceAccount": {"create": True}}
+    submit(folder / "job.yaml", kubernetes=settings, job_id="mine")
+    space.kubectl("delete", "rayjob", "mine")  # nobody collects garbage here
+    submit(folder / "job.yaml", kubernetes=settings, job_id="mine")
+    owners = space.get("serviceaccount", "mine")["metadata"]["ownerReferences"]
+    assert [owner["uid"] for owner in owners] == [space.get("rayjob", "mine")["metadata"]["uid"]]
+
+
+#: A platform's account with workload identity.
+NAMED: dict[str, Any] = {**STORAGE, "serviceAccount": {"name": "runs", "annotations": {"iam.gke.io/account": "runs@p"}}}
+
+
+def test_a_named_service_account_is_made_once_and_belongs_to_no_job(space: Space, folder: Path) -> None:
+    first, second = (submit(folder / "job.yaml", kubernetes=NAMED) for _ in range(2))
+    account = space.get("serviceaccount", "runs")["metadata"]
+    assert account["annotations"]["iam.gke.io/account"] == "runs@p"
+    assert account["labels"]["app.kubernetes.io/instance"] == first.id
+    assert "ownerReferences" not in account
+    for job in (first, second):
+        head = space.get("rayjob", job.id)["spec"]["rayClusterSpec"]["headGroupSpec"]
+        assert head["template"]["spec"]["serviceAccountName"] == "runs"
+
+
+def account_of_helm(space: Space) -> dict[str, Any]:
+    """A service account that a release of the chart has brought, with another annotation."""
+    metadata = {"name": "runs", "annotations": {"iam.gke.io/account": "helm@p"}}
+    document = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+    space.kubectl("apply", "--server-side", "--field-manager=helm", "--filename", "-", text=json.dumps(document))
+    return space.get("serviceaccount", "runs")
+
+
+def test_a_service_account_of_helm_is_used_as_it_is(space: Space, folder: Path) -> None:
+    before = account_of_helm(space)
+    submit(folder / "job.yaml", kubernetes=NAMED)
+    assert space.get("serviceaccount", "runs") == before
+
+
+def test_a_service_account_that_was_there_outlives_a_job_that_is_refused(space: Space, folder: Path) -> None:
+    before = account_of_helm(space)
+    refuse_real_rayjobs(space)
+    assert "not really" in refusal_of(folder, NAMED)
+    assert space.get("serviceaccount", "runs") == before
+    assert space.names("configmap") == []
+
+
+def test_a_service_account_that_is_made_goes_when_the_job_is_refused(space: Space, folder: Path) -> None:
+    refuse_real_rayjobs(space)
+    assert "not really" in refusal_of(folder, NAMED)
+    assert space.names("serviceaccount") == []
+
+
+def refuse_real_rayjobs(space: Space) -> None:
+    """A policy that takes RayJobs only where nothing is made."""
+    refuse_rayjobs(space, "has(request.dryRun) && request.dryRun", "not really")
+
+
 def test_a_name_that_is_taken(space: Space, folder: Path) -> None:
     first = submit(folder / "job.yaml", kubernetes=STORAGE, job_id="mine")
     before = space.get("rayjob", first.id)
@@ -190,14 +249,24 @@ def test_quota_of_objects(space: Space, folder: Path) -> None:
 
 def test_admission_that_refuses(space: Space, folder: Path) -> None:
     """A policy of the platform: its words reach the user, and nothing is left."""
-    name = f"no-latest-{space.name}"
+    refuse_rayjobs(space, "'team' in object.metadata.labels", "name your team in a label")
+    assert "name your team in a label" in refusal_of(folder)
+    before = space.names("configmap")
+    assert "name your team in a label" in refusal_of(folder)
+    assert space.names("configmap") == before
+    assert submit(folder / "job.yaml", kubernetes={**STORAGE, "extraLabels": {"team": "vision"}}).status() == "PENDING"
+
+
+def refuse_rayjobs(space: Space, unless: str, message: str) -> None:
+    """A policy of the platform for new RayJobs."""
+    name = f"policy-{space.name}"
     rules = [{"apiGroups": ["ray.io"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["rayjobs"]}]
     space.create({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name},
         "spec": {
             "failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules},
-            "validations": [{"expression": "'team' in object.metadata.labels", "message": "name your team in a label"}],
+            "validations": [{"expression": unless, "message": message}],
         },
     })  # fmt: skip
     selected = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": space.name}}}
@@ -206,22 +275,21 @@ def test_admission_that_refuses(space: Space, folder: Path) -> None:
         "metadata": {"name": name},
         "spec": {"policyName": name, "validationActions": ["Deny"], "matchResources": selected},
     })  # fmt: skip
-    assert "name your team in a label" in refusal_of(folder)
-    before = space.names("configmap")
-    assert "name your team in a label" in refusal_of(folder)
-    assert space.names("configmap") == before
-    assert submit(folder / "job.yaml", kubernetes={**STORAGE, "extraLabels": {"team": "vision"}}).status() == "PENDING"
-
-
-def refusal_of(folder: Path) -> str:
-    """What `submit` is refused with; a new policy takes a moment."""
-    for _ in range(100):
+    for _ in range(100):  # a new policy takes a moment
         try:
-            submit(folder / "job.yaml", kubernetes=STORAGE).stop()
-        except SubmissionError as error:
-            return str(error)
+            space.create({"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": {"name": "probe"}})
+        except E2EError:
+            return
+        space.kubectl("delete", "rayjob", "probe")
         threading.Event().wait(0.2)
     raise AssertionError("the policy is not in force")
+
+
+def refusal_of(folder: Path, settings: dict[str, Any] = STORAGE) -> str:
+    """What `submit` is refused with."""
+    with pytest.raises(SubmissionError) as refused:
+        submit(folder / "job.yaml", kubernetes=settings)
+    return str(refused.value)
 
 
 def test_an_expired_token(space: Space, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
