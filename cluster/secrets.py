@@ -1,4 +1,4 @@
-"""What is secret: names of variables and arguments that hold one, and a mask over their values wherever a run writes."""
+"""What is secret: names of variables and arguments that hold one, and a mask over their values wherever a run tells."""
 
 from __future__ import annotations
 
