@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,14 @@ def draft_07(schema: Any) -> Any:
 
 def values_table(text: str) -> str:
     """The documented values of values.yaml as rows of a table."""
-    rows = [f"| `{path}` | {value} | {comment} |" for path, value, comment in documented(text)]
+    found = list(documented(text))
+    values, paths = yaml.safe_load(text), [path for path, _, _ in found]
+    rows = [f"| `{path}` | {written or _parts(values, path, paths)} | {comment} |" for path, written, comment in found]
     return "\n".join(["| value | default | meaning |", "|---|---|---|", *rows, ""])
 
 
 def documented(text: str) -> Iterator[tuple[str, str, str]]:
-    """Path, default and comment of each value that has a comment above it."""
+    """Path, default as it is written, and comment of each value that has a comment above it."""
     parents: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in text.splitlines():
@@ -117,6 +120,15 @@ def documented(text: str) -> Iterator[tuple[str, str, str]]:
             comment = []
         else:
             comment = []
+
+
+def _parts(values: Any, path: str, documented: Iterable[str]) -> str:
+    """A default of several lines on one; nothing where its parts have rows of their own."""
+    if any(other.startswith(f"{path}.") for other in documented):
+        return ""
+    for key in path.split("."):
+        values = values[key]
+    return f"`{yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=math.inf).strip()}`"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -76,12 +78,29 @@ def test_the_schema_is_one_of_draft_07(schema: dict[str, Any], values: dict[str,
     assert "prefixItems" not in text
 
 
-def test_every_value_is_in_the_schema_and_documented(schema: dict[str, Any], values: dict[str, Any]) -> None:
+def test_every_value_is_in_the_schema(schema: dict[str, Any], values: dict[str, Any]) -> None:
     assert set(schema["properties"]) == {*values, "global"}
+
+
+def leaves(value: Any, path: str = "") -> Iterator[str]:
+    """Paths of what has no parts."""
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from leaves(part, f"{path}.{key}".lstrip("."))
+    else:
+        yield path
+
+
+def part(values: Any, path: str) -> Any:
+    return values if not path else part(values[path.partition(".")[0]], path.partition(".")[2])
+
+
+def test_every_value_stands_in_the_readme_with_its_default_and_a_sentence(values: dict[str, Any]) -> None:
     readme = (DEPLOY / "helm/tfcluster/README.md").read_text("utf-8")
-    undocumented = {"extraVolumeMounts", "extraContainers", "extraAnnotations"}  # with the key above them
-    for key, value in values.items():
-        assert key in undocumented or f"| `{key}` |" in readme or f"| `{key}.{next(iter(value))}` |" in readme
+    rows = re.findall(r"^\| `([\w.]+)` \| (?:`(.*)`)? \| (\S.*\.) \|$", readme, re.MULTILINE)
+    shown = {path for path, default, _ in rows if default and yaml.safe_load(default) == part(values, path)}
+    assert {path for path, default, _ in rows if default} == shown
+    assert [leaf for leaf in leaves(values) if not any(f"{leaf}.".startswith(f"{path}.") for path in shown)] == []
 
 
 SPECS: list[tuple[dict[str, Any], bool]] = [
