@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 from cluster.capacity import capacity_findings
 from cluster.errors import PreflightError, SpecError
+from cluster.findings import Finding
 from cluster.kube_settings import Pod, Quantity, Resources, Settings, Workers
 from cluster.placement import Group as Bundles
 from cluster.placement import Node, grains
@@ -52,9 +55,9 @@ class Group:
 def groups_of(spec: JobSpec, settings: Settings) -> tuple[Group, ...]:
     """The groups of workers, on which the job has room.
 
-    Groups of the settings that have resources are taken as they are. Otherwise each task gets a Pod of its own,
-    those of a role in one group; what the settings say of a group with the role's name, or of `gpu` and `cpu`, is
-    said of it too.
+    Groups of the settings that have resources are taken as they are, with more Pods than `replicas` where the job needs
+    them. Otherwise each task gets a Pod of its own, those of a role in one group; what the settings say of a group with
+    the role's name, or of `gpu` and `cpu`, is said of it too.
 
     Raises:
         SpecError: the settings' groups contradict themselves.
@@ -64,6 +67,7 @@ def groups_of(spec: JobSpec, settings: Settings) -> tuple[Group, ...]:
     found = tuple(_given(given) if any(group.resources for group in given.values()) else _derived(spec, given))
     for group in found:
         _check(group)
+    found = _enough(spec, found)
     _check_room(spec, found)
     return found
 
@@ -73,11 +77,10 @@ def _given(groups: Mapping[str, Workers]) -> Iterator[Group]:
         if group.resources is None or not {"cpu", "memory"} <= set(group.resources.limits):
             todo = "Ray offers its tasks what the limits say: give cpu and memory, or no group any resources"
             raise SpecError("a group of workers has no limits", f"workerGroups.{name}", todo)
-        replicas = 1 if group.replicas is None else group.replicas
+        replicas = max(1, group.minReplicas or 0) if group.replicas is None else group.replicas
         fewest = replicas if group.minReplicas is None else group.minReplicas
         most = replicas if group.maxReplicas is None else group.maxReplicas
-        # Nothing scales the cluster of one job: all workers that it may have are there from the start.
-        yield Group(name, group, fewest, max(replicas, most), max(replicas, most))
+        yield Group(name, group, fewest, replicas, most)
 
 
 def _derived(spec: JobSpec, given: Mapping[str, Workers]) -> Iterator[Group]:
@@ -158,32 +161,47 @@ def _check(group: Group) -> None:
         raise SpecError(
             f"the bounds of {place} contradict each other", seen, "have minReplicas ≤ replicas ≤ maxReplicas"
         )
-    if isinstance(group.pod, Workers) and group.pod.idleTimeoutSeconds is not None:
-        raise SpecError(
-            "only an autoscaler knows an idle time, and the cluster of one job has none",
-            f"{place}.idleTimeoutSeconds {group.pod.idleTimeoutSeconds}",
-            "delete it; the cluster goes rayJob.ttlSecondsAfterFinished after the job",
-        )
 
 
-def _check_room(spec: JobSpec, groups: tuple[Group, ...]) -> None:
+def _enough(spec: JobSpec, groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    """The groups with the fewest Pods, from `replicas` to `most`, on which the job has room; with most if it has none.
+
+    Nothing scales the cluster of one job: what it needs is there from the start. GPUs are spared first.
+    """
+    chosen = {group.name: replace(group, replicas=group.most) for group in groups}
+
+    def has_room(group: Group, count: int) -> bool:
+        return not any(_problems(spec, {**chosen, group.name: replace(group, replicas=count)}.values()))
+
+    for group in sorted(groups, key=lambda group: -offered_by(group.pod)["GPU"]):
+        counts = range(group.replicas, group.most)
+        count = group.replicas + bisect_left(counts, True, key=partial(has_room, group))
+        chosen[group.name] = replace(group, replicas=count)
+    return tuple(chosen.values())
+
+
+def _problems(spec: JobSpec, groups: Iterable[Group]) -> Iterator[Finding]:
+    """Why the job has no room on the groups, or may find none."""
     pods = [
         Node(f"{group.name}-{number}", f"a Pod of group {group.name}", offered, offered)
         for group in groups
         for offered in [offered_by(group.pod)]
         for number in range(group.replicas)
     ]
+    if not pods:
+        happened = "there are no workers, and the head runs no tasks"
+        yield Finding("error", happened, "workerGroups", "add replicas to a group")
+        return
     bundles = [Bundles(role, grains(bundle_of(spec, role)), spec.replicas(role)) for role in ROLE_ORDER]
     wanted = [bundle for bundle in bundles if bundle.count]
-    if not pods:
-        raise PreflightError(
-            "there are no workers, and the head runs no tasks", "workerGroups", "add replicas to a group"
-        )
-    findings = [f for f in capacity_findings(spec, wanted, pods, autoscaling=False) if f.level == "error"]
+    yield from capacity_findings(spec, wanted, pods, autoscaling=False)
+
+
+def _check_room(spec: JobSpec, groups: tuple[Group, ...]) -> None:
+    findings = [f for f in _problems(spec, groups) if f.level == "error"]
+    todo = "raise replicas, resources or gpus of a group in workerGroups"
     if findings:
-        problems = "".join(
-            f"\n  - {replace(f, todo='raise replicas, resources or gpus of a group in workerGroups')}" for f in findings
-        )
+        problems = "".join(f"\n  - {replace(f, todo=todo)}" for f in findings)
         raise PreflightError("the groups of workers do not hold the job", "", problems)
 
 

@@ -97,6 +97,39 @@ def test_groups_of_the_settings() -> None:
     assert [(g.name, g.fewest, g.replicas, g.most) for g in groups] == [("cpu", 0, 3, 3)]
 
 
+SCALED: dict[str, Any] = {**GROUP, "replicas": 0, "maxReplicas": 20}
+GPUS: dict[str, Any] = {"resources": {"limits": {"cpu": "8", "memory": "64Gi"}}, "gpus": 4, "maxReplicas": 20}
+
+
+@pytest.mark.parametrize(
+    ("groups", "keys", "counts"),
+    [
+        ({"cpu": SCALED}, {"roles": {"worker": 1}}, {"cpu": 1}),
+        ({"cpu": SCALED}, {"roles": {"worker": 5}}, {"cpu": 3}),
+        ({"cpu": SCALED}, {"roles": {"worker": {"replicas": 5, "cpus": 1.5}}}, {"cpu": 5}),
+        ({"cpu": SCALED}, {"roles": {"worker": 5}, "placement": "strict_spread"}, {"cpu": 5}),
+        ({"cpu": {**SCALED, "replicas": 2}}, {"roles": {"worker": 1}}, {"cpu": 2}),
+        ({"cpu": {**SCALED, "replicas": None, "minReplicas": 2}}, {"roles": {"worker": 1}}, {"cpu": 2}),
+        ({"cpu": {**SCALED, "idleTimeoutSeconds": 60}}, {"roles": {"worker": 1}}, {"cpu": 1}),
+        ({"cpu": SCALED, "gpu": {**GPUS, "replicas": 0}}, {"roles": {"worker": 1}}, {"cpu": 1, "gpu": 0}),
+        (
+            {"cpu": SCALED, "gpu": {**GPUS, "replicas": 0}},
+            {"roles": {"worker": {"replicas": 2, "gpus": 4, "cpus": 8}, "ps": 3}, "strategy": "parameter_server"},
+            {"cpu": 2, "gpu": 2},
+        ),
+        # Each role has room on two Pods, and so has the sum of them, but not all together.
+        (
+            {"cpu": SCALED},
+            {"roles": {"chief": {"cpus": 1.5}, "worker": {"cpus": 1.5}, "ps": 1}, "strategy": "parameter_server"},
+            {"cpu": 3},
+        ),
+    ],
+)
+def test_as_many_pods_as_the_job_needs(groups: dict[str, Any], keys: dict[str, Any], counts: dict[str, int]) -> None:
+    found = groups_of(spec_of(**keys), parse({"workerGroups": groups}))
+    assert {group.name: group.replicas for group in found} == counts
+
+
 @pytest.mark.parametrize(
     ("groups", "roles", "said"),
     [
@@ -130,7 +163,7 @@ def test_a_job_without_room(groups: dict[str, Any], roles: dict[str, Any], said:
         ({"head": GROUP}, "is head"),
         ({"A": GROUP}, "no DNS label"),
         ({"cpu": {**GROUP, "replicas": 2, "minReplicas": 3}}, "bounds of workerGroups.cpu contradict"),
-        ({"cpu": {**GROUP, "idleTimeoutSeconds": 5}}, "only an autoscaler knows an idle time"),
+        ({"cpu": {**GROUP, "replicas": 2, "maxReplicas": 1}}, "bounds of workerGroups.cpu contradict"),
         ({"cpu": {"resources": {"limits": {"cpu": "two", "memory": "1Gi"}}}}, "not a quantity"),
     ],
 )
@@ -302,7 +335,8 @@ def test_queues(queue: str, labels: dict[str, str]) -> None:
 
 def test_a_gang_is_all_workers() -> None:
     groups = {"cpu": {**GROUP, "replicas": 2, "maxReplicas": 3, "minReplicas": 0}}
-    group = made({**STORAGE, "workerGroups": groups})["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    job = made({**STORAGE, "workerGroups": groups}, roles={"worker": 5})
+    group = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
     assert (group["minReplicas"], group["replicas"]) == (3, 3)
 
 
@@ -339,7 +373,7 @@ JOINED: dict[str, Callable[[list[str]], str]] = {"older": subprocess.list2cmdlin
     [
         "s3://bucket/code.zip",
         "s3://b/r/code.zip?endpoint_override=minio:9000&scheme=http",
-        "s3://b/it's \"$HOME\" `id` $(id)/a\\b; exit 3 # *\n!|<>(){}[]~é",
+        's3://b/it\'s "$HOME" `id` $(id)/a\\b; exit 3 # *\n!|<>(){}[]~é',
     ],
 )
 def test_the_entrypoint_passes_the_shells_that_it_meets(uri: str, hands_over: str, tmp_path: Path) -> None:
