@@ -6,7 +6,8 @@ import itertools
 import time
 from typing import Any
 
-from cluster import chart, scalars
+from cluster import chart
+from cluster.board_scalars import BoardScalars
 from cluster.errors import StorageError
 from cluster.events import Event
 from cluster.meters import Meters
@@ -17,8 +18,6 @@ from cluster.tasks import Task
 
 #: Seconds between two updates of the Prometheus metrics; Ray reports every 10 s.
 PUBLISH_SECONDS = 5.0
-#: Tasks whose use TensorBoard gets as a run of its own; of more, the first of each role.
-MAX_SHOWN = 32
 #: The curve's file in the run directory.
 CURVE = "curve.svg"
 
@@ -37,12 +36,10 @@ class Instruments:
         self.meters.expect(tasks)
         self._directory = directory
         self._samples = Samples(len(tasks))
-        self._shown = {str(task) for task in _first_of_each_role(tasks, MAX_SHOWN)}
-        self._files: dict[str, str] = {}
+        self._board = BoardScalars(tasks, self.meters, directory)
         self._gauges = Gauges({"run": run_label(directory.uri)})
         self._published = 0.0
         self._states: dict[tuple[str, str], int] = {}
-        self._began = time.time()
 
     def take(self, event: Event) -> None:
         """Take what has happened.
@@ -51,9 +48,7 @@ class Instruments:
             StorageError: TensorBoard's scalars cannot be written.
         """
         self.meters.take(event)
-        if event.kind == "usage":
-            for name, sample in event.data["tasks"].items():
-                self._write_scalars(name, sample, event.at)
+        self._board.take(event)
 
     def sample(self, event: Event) -> None:
         """Take a supervisor's sample of its task, which goes into the next `usage` event."""
@@ -107,28 +102,3 @@ class Instruments:
             gauges.set("tfcluster_tasks", count, role=role, state=state)
         for metric, value in itertools.islice(meters.metrics.items(), MAX_METRICS):
             gauges.set("tfcluster_metric", value, metric=metric)
-
-    def _write_scalars(self, name: str, sample: dict[str, float], at: float) -> None:
-        if name not in self._shown:
-            return
-        file = self._files.get(name)
-        if file is None:
-            file = self._files[name] = f"tensorboard/system/{name}/{scalars.event_file(at)}"
-            self._directory.append(file, scalars.header(at))
-        # Seconds, not steps, of which a job that waits makes none.
-        self._directory.append(file, scalars.scalars(at, int(at - self._began), _tags(sample)))
-
-
-def _tags(sample: dict[str, float]) -> dict[str, float]:
-    """A sample as TensorBoard's tags, memory in GiB."""
-    return {
-        f"system/{name}_gib" if name.endswith("memory") else f"system/{name}": value / 2**30
-        if name.endswith("memory")
-        else value
-        for name, value in sample.items()
-    }
-
-
-def _first_of_each_role(tasks: tuple[Task, ...], count: int) -> list[Task]:
-    """As many tasks as may be shown: of each role those with the lowest indices."""
-    return sorted(tasks, key=lambda task: (task.index, task.role))[:count]

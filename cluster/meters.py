@@ -199,14 +199,14 @@ class Meters:
         self.step = step
         self.batch = event.data.get("batch", self.batch)
         self.pace.take(step, event.at)
-        metrics = _numbers(event.data.get("metrics", {}))
+        metrics = numbers(event.data.get("metrics", {}))
         self.metrics.update(metrics)
         self.curves.add(step, metrics)
         if (rate := self.pace.now(event.at)) is not None:
             self.curves.add(step, {"steps_per_second": rate})
 
     def _evaluated(self, event: Event) -> None:
-        metrics = _numbers(event.data.get("metrics", {}))
+        metrics = numbers(event.data.get("metrics", {}))
         self.metrics.update({f"evaluator/{name}": value for name, value in metrics.items()})
         self.curves.add(int(event.data["step"]), metrics, "evaluator/")
 
@@ -249,7 +249,7 @@ class Meters:
         }
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     """The metrics that are numbers, also of an event that was read from a file, where NaN is text."""
     found = {}
     for name, value in metrics.items():

@@ -1,11 +1,12 @@
 """TensorBoard's scalars, written without TensorFlow: the launcher has none.
 
-An event file is a TFRecord file of `tensorflow.Event` messages, of which four fields are needed here; their numbers
+An event file is a TFRecord file of `tensorflow.Event` messages, of which five fields are needed here; their numbers
 have not changed since 2015. tensorboardX would bring protobuf, of which each TensorFlow wants another version.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -38,6 +39,12 @@ def scalars(at: float, step: int, values: Mapping[str, float]) -> bytes:
     return _framed(_double(1, at) + _varint(2 << 3) + _varint(step) + _bytes(5, found))
 
 
+def start(at: float, step: int) -> bytes:
+    """That an attempt begins with `step`; TensorBoard forgets the points from there on that one before has written."""
+    status = _varint(1 << 3) + _varint(1)  # SessionLog.status is START
+    return _framed(_double(1, at) + _varint(2 << 3) + _varint(step) + _bytes(7, status))
+
+
 def _framed(record: bytes) -> bytes:
     """The record as it stands in a TFRecord file, see `pipelines.framing`."""
     # Not by pipelines.tfrecord_writer: Arrow imports pandas for it, which keeps the launcher for seconds.
@@ -51,7 +58,11 @@ def _double(field: int, value: float) -> bytes:
 
 
 def _float(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 5) + struct.pack("<f", value)
+    try:
+        packed = struct.pack("<f", value)
+    except OverflowError:  # a double that no float32 can hold
+        packed = struct.pack("<f", math.copysign(math.inf, value))
+    return _varint(field << 3 | 5) + packed
 
 
 def _bytes(field: int, value: bytes) -> bytes:

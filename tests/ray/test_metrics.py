@@ -159,6 +159,8 @@ def check_result(job: Job) -> None:
     drawn = "".join(ElementTree.parse(folder / "curve.svg").getroot().itertext())
     for name in ("loss", "val_loss", "steps_per_second"):
         assert name in drawn
+    (file,) = (folder / "tensorboard" / "reports").glob("events.out.tfevents.*")
+    assert all(tag in file.read_bytes() for tag in (b"loss", b"val_loss", b"steps_per_second", b"examples_per_second"))
     for task in ("worker-0", "worker-1"):
         (file,) = (folder / "tensorboard" / "system" / task).glob("events.out.tfevents.*")
         assert b"system/memory_gib" in file.read_bytes()

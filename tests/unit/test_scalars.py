@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from cluster.curves import MAX_POINTS
+from cluster.board_scalars import MAX_SHOWN
+from cluster.curves import MAX_METRICS, MAX_POINTS
 from cluster.errors import StorageError
 from cluster.events import Event
-from cluster.instruments import MAX_SHOWN, Instruments
+from cluster.instruments import Instruments
 from cluster.samples import FIRST
 from cluster.scalars import event_file, header, scalars
 from cluster.storage import RunDirectory
@@ -45,6 +47,14 @@ def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
     seen = [(e.wall_time, e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in rest]
     large = struct.unpack("<f", struct.pack("<f", 3e9))[0]
     assert seen == [(1e9 + 0.5, 0, {"a": 1.5}), (1e9 + 1, 300, {"a": -2.0, "ü/b": large})]
+
+
+def test_what_no_float32_holds_is_infinite(tmp_path: Path) -> None:
+    path = tmp_path / event_file(1e9)
+    path.write_bytes(header(1e9) + scalars(1e9, 1, {"high": 1e300, "low": -1e300, "nan": math.nan}))
+    values = {value.tag: value.simple_value for value in events_in(path)[1].summary.value}
+    assert (values["high"], values["low"]) == (math.inf, -math.inf)
+    assert math.isnan(values["nan"])
 
 
 @pytest.fixture
@@ -83,6 +93,67 @@ def test_tensorboard_is_not_given_a_run_for_each_of_a_thousand_tasks(directory: 
     assert {"worker-0", "ps-0", "chief-0"} <= shown
 
 
+def board(directory: RunDirectory) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Steps and values by run and tag, as TensorBoard's own back end has them."""
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.util.tensor_util import make_ndarray
+
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(directory.local / "tensorboard"))
+    multiplexer.Reload()
+    return {
+        run: {
+            tag: [(point.step, float(make_ndarray(point.tensor_proto))) for point in multiplexer.Tensors(run, tag)]
+            for tag in tags["tensors"]
+        }
+        for run, tags in multiplexer.Runs().items()
+    }
+
+
+def reported(step: int, at: float, task: Task = LEADER, attempt: int = 1, **metrics: object) -> Event:
+    return Event("step", attempt, task, {"step": step, "metrics": metrics, "batch": 64}, at)
+
+
+def test_reports_and_evaluations_are_runs_of_tensorboard(directory: RunDirectory) -> None:
+    evaluator = Task("evaluator", 0)
+    instruments = Instruments(LEADER, (LEADER, Task("worker", 1), evaluator), directory)
+    for event in (
+        reported(10, 100.0, loss=2.0),
+        reported(999, 100.5, Task("worker", 1), loss=9.0),
+        reported(20, 101.0, loss="NaN", name="not a number"),
+        reported(30, 102.0, loss=0.5, accuracy=0.75),
+        reported(-1, 103.0, loss=0.5),
+        Event("evaluated", 1, evaluator, {"step": 20, "metrics": {"loss": 3.0}}, 104.0),
+        Event("evaluated", 1, evaluator, {"step": 30, "metrics": {}}, 105.0),
+    ):
+        instruments.take(event)
+    seen = board(directory)
+    assert set(seen) == {"reports", "evaluator"}
+    assert set(seen["reports"]) == {"loss", "accuracy", "steps_per_second", "examples_per_second"}
+    assert [(step, value) for step, value in seen["reports"]["loss"] if step != 20] == [(10, 2.0), (30, 0.5)]
+    assert math.isnan(dict(seen["reports"]["loss"])[20])
+    assert seen["reports"]["steps_per_second"] == [(20, 10.0), (30, 10.0)]
+    assert seen["reports"]["examples_per_second"] == [(20, 640.0), (30, 640.0)]
+    assert seen["evaluator"] == {"loss": [(20, 3.0)]}
+
+
+def test_steps_that_are_made_again_after_a_restart_are_shown_once(directory: RunDirectory) -> None:
+    instruments = Instruments(LEADER, (LEADER,), directory)
+    for event in (
+        *(reported(step, float(step), loss=1.0) for step in (10, 20, 30)),
+        Event("attempt_started", 2, at=40.0),
+        *(reported(step, 50.0 + step, attempt=2, loss=2.0) for step in (20, 40)),
+    ):
+        instruments.take(event)
+    assert board(directory)["reports"]["loss"] == [(10, 1.0), (20, 2.0), (40, 2.0)]
+
+
+def test_of_very_many_names_of_metrics_the_first_are_shown(directory: RunDirectory) -> None:
+    instruments = Instruments(LEADER, (LEADER,), directory)
+    for number in range(3 * MAX_METRICS):
+        instruments.take(reported(number, float(number), **cast("Any", {f"loss_{number}": 1.0})))
+    assert len(board(directory)["reports"]) == MAX_METRICS
+
+
 def test_the_result_tells_of_the_curves(directory: RunDirectory) -> None:
     instruments = Instruments(LEADER, (LEADER,), directory)
     for number in range(3 * MAX_POINTS):
@@ -108,7 +179,8 @@ def test_a_full_disk_costs_the_picture_only(small_disk: Path) -> None:
     instruments = Instruments(LEADER, (LEADER,), directory)
     for number in range(900):
         instruments.take(Event("step", 1, LEADER, {"step": number, "metrics": {"loss": 1.0}}, at=float(number)))
-    (small_disk / "ballast").write_bytes(bytes(1_000_000))
+    with contextlib.suppress(OSError):
+        (small_disk / "ballast").write_bytes(bytes(1 << 20))
     with pytest.raises(StorageError):
         directory.append("logs/x", "x" * 1_000_000)
     assert instruments.result()["curve"] is None
