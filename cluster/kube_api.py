@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from cluster.errors import RunNotFoundError, SpecError, SubmissionError
-from cluster.kube_errors import Request, error_of, is_unready, may_pass, unreachable
+from cluster.kube_errors import Request, error_of, is_unknown, is_unready, may_pass, unreachable
 
 Document = dict[str, Any]
 
@@ -36,8 +36,10 @@ _PATHS = {
     "Secret": ("api/v1", "secrets"),
     "Pod": ("api/v1", "pods"),
     "Event": ("api/v1", "events"),
-    "Workload": ("apis/kueue.x-k8s.io/v1beta1", "workloads"),
+    "Workload": ("apis/kueue.x-k8s.io/v1beta2", "workloads"),
 }
+#: Where a server has no such path, an older one.
+_OLDER = {"apis/kueue.x-k8s.io/v1beta2": "apis/kueue.x-k8s.io/v1beta1"}
 
 
 def _to_stderr(text: str) -> None:
@@ -184,15 +186,15 @@ class Api:
         """The server's answer; asks again while the server is away, or too busy."""
         request = Request(verb, kind, name, self.namespace, self.server)
         prefix, plural = _PATHS[kind]
-        path = f"{self.server}/{prefix}/namespaces/{quote(self.namespace)}/{plural}"
-        url = path + (f"/{quote(name)}{part}" if name else "") + (f"?{urlencode(query)}" if query else "")
+        path = f"namespaces/{quote(self.namespace)}/{plural}" + (f"/{quote(name)}{part}" if name else "")
+        path += f"?{urlencode(query)}" if query else ""
         method = {"create": "PATCH", "delete": "DELETE"}.get(verb, "GET")
         begun, pause, told, renewed = time.monotonic(), _PAUSE, False, False
         while True:
             patience = LATER if self._answered else FIRST
             failure, wait = None, pause
             try:
-                answer = self._send(method, url, body, stream)
+                answer = self._send(method, f"{self.server}/{prefix}/{path}", body, stream)
             except _broken() as error:
                 wrong = _reason(error)
             else:
@@ -203,6 +205,9 @@ class Api:
                     self._answered = True
                     return answer
                 failure = error_of(code, answer.data, request)
+                if is_unknown(failure) and prefix in _OLDER:
+                    prefix = _OLDER[prefix]
+                    continue
                 if code == 401 and not renewed:  # a token may have been renewed by whoever has it
                     renewed = True
                     self._renew()

@@ -165,6 +165,11 @@ def is_unready(error: TfClusterError) -> bool:
     return error.happened == _REFUSED
 
 
+def is_unknown(error: TfClusterError) -> bool:
+    """Whether the server answered that it has no such thing, such as a version of an API."""
+    return error.happened == _UNKNOWN
+
+
 def is_closed(error: TfClusterError) -> bool:
     """Whether the server answered that one may not see something, or that it has no such thing."""
-    return error.happened.startswith("you may not ") or error.happened == _UNKNOWN
+    return error.happened.startswith("you may not ") or is_unknown(error)

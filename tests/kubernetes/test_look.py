@@ -122,6 +122,40 @@ def test_a_queue(space: Space, folder: Path) -> None:
     assert why(job) == "the job waits in a queue · queue team · is Kueue there, and the LocalQueue?"
 
 
+def queue_crd(version: str) -> dict[str, Any]:
+    """Kueue's Workloads, as far as they are read, in one version of their API."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    served = {"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": "Workload", "plural": "workloads", "singular": "workload"}
+    approved = {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/kueue"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "workloads.kueue.x-k8s.io", "annotations": approved},
+        "spec": {"group": "kueue.x-k8s.io", "scope": "Namespaced", "names": names, "versions": [served]},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v1beta2"])
+def test_what_a_queue_says(space: Space, folder: Path, version: str) -> None:
+    """Older Kueue has the one version of its API only, and newer Kueue the other."""
+    settings = {**STORAGE, "queue": {"scheduler": "kueue", "name": "team"}, "rayJob": {"suspend": True}}
+    job = submit(folder / "job.yaml", kubernetes=settings)
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": job.id}
+    owner["uid"] = space.get("rayjob", job.id)["metadata"]["uid"]
+    said = "couldn't assign flavors to pod set head: insufficient unused quota for cpu"
+    conditions = [{"type": "QuotaReserved", "status": "False", "message": said}]
+    space.create(queue_crd(version))
+    try:
+        space.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/workloads.kueue.x-k8s.io")
+        space.create({
+            "apiVersion": f"kueue.x-k8s.io/{version}", "kind": "Workload",
+            "metadata": {"name": "rayjob-flights", "ownerReferences": [owner]}, "status": {"conditions": conditions},
+        })  # fmt: skip
+        assert why(job) == f"the job waits in a queue · queue team: {said}"
+    finally:
+        space.kubectl("delete", "crd", "workloads.kueue.x-k8s.io")
+
+
 def test_events_of_pods_are_shown(space: Space, job: SubmittedRayJob) -> None:
     space.take_up(job.id, jobStatus="RUNNING", jobDeploymentStatus="Running")
     pod = space.pod(job.id, "worker", phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
