@@ -12,6 +12,7 @@ from typing import Any
 from cluster import lifecycle, workers
 from cluster.capture_desk import CaptureDesk
 from cluster.connection import Connection
+from cluster.copying import Copying
 from cluster.drains import Drains
 from cluster.dumps import Dumps
 from cluster.environment import task_environment
@@ -61,7 +62,7 @@ class Attempts:
         self._secret = secrets.token_bytes(32)
         self._gang: Gang | None = None
         self._inbox = Inbox(self._log)
-        self._uploaded = time.monotonic()
+        self._copying = Copying(recorder.directory, self._notice)
         self._error: TfClusterError | None = None
         self._done = False
         self._awaited: set[Task] = set()
@@ -170,8 +171,10 @@ class Attempts:
         limits = self.plan.spec.timeouts
         self._emit(Event("attempt_started", attempt, data={"within": limits.placement + limits.startup}))
         self.progress.seen.clear()
+        if attempt == 1:
+            self._copying.now()
         try:
-            self._gang = workers.build(self.plan, self._connection.runtime_env, self._notice)
+            self._gang = workers.build(self.plan, self._connection.runtime_env, self._waits)
         except (PlacementError, StartupError) as error:
             kind: Kind = "placement_failed" if isinstance(error, PlacementError) else "startup_failed"
             data = {"happened": error.happened, "seen": error.seen, "todo": error.todo}
@@ -327,9 +330,9 @@ class Attempts:
         events += [*self._hang(), *self.instruments.due(self.state.attempt), *self._dumps.news()]
         events += self._drains.news(self._gang, self.state.attempt)
         events += self._board.news() if self._board is not None else []
-        self._captures.tick()
+        self._captures.tick(starting=self._starting)
         self._saves.tick()
-        self._keep_uploaded()
+        self._copying.if_due()
         return events
 
     def _look(self, event: Event) -> list[Event]:
@@ -377,7 +380,7 @@ class Attempts:
         """Tell of a capture, also to who waits for it at another place."""
         self._emit(Event("profile", self.state.attempt, data=data))
         if data["status"] != "tracing":
-            self._upload()
+            self._copying.now()
 
     def _wait_for_captures(self) -> None:
         """Take messages of tasks at the end of an attempt, when only their traces still matter."""
@@ -396,16 +399,10 @@ class Attempts:
         self.progress.seen.clear()
         return [Event("hang", self.state.attempt, data={"tasks": sorted(str(t) for t in waiting)})]
 
-    def _keep_uploaded(self) -> None:
-        if time.monotonic() - self._uploaded > 30.0:
-            self._upload()
-
-    def _upload(self) -> None:
-        try:
-            self.recorder.directory.upload()
-        except StorageError as error:  # the next upload, and the last at the latest, tries again
-            self._notice(f"not uploaded yet: {error}")
-        self._uploaded = time.monotonic()
+    def _waits(self, text: str) -> None:
+        """Tell what the job waits for, also to those who look at a remote run directory: nothing is copied meanwhile."""
+        self._notice(text)
+        self._copying.now()
 
     def _notice(self, text: str) -> None:
         self._emit(Event("notice", self.state.attempt, data={"text": text}))

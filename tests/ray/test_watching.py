@@ -15,6 +15,7 @@ import pytest
 
 from cluster.board_views import RunView
 from cluster.errors import UserCodeError
+from cluster.runs import find_run, read_run
 from cluster.tensorboard import Server
 from tests.files.test_tensorboard import ask
 from tests.ray.conftest import JOBS
@@ -87,6 +88,23 @@ def test_remote_storage_has_what_the_leader_wrote(start, tmp_path, s3):
     view = RunView(result.run_dir, tmp_path)
     view.refresh()
     assert [path.name.split(".")[2] for path in tmp_path.glob("train/*")] == ["tfevents"]
+
+
+def test_a_job_that_waits_for_resources_is_seen_in_remote_storage(start, gate, tmp_path, s3):
+    rare = {"worker": {"resources": {"rare": 1}}}
+    holder = start(entrypoint="watched.py:fit", args={"epochs": 1, "gate": str(tmp_path / "gate")}, roles=rare)
+    holder.wait_for("step")
+    job = start(entrypoint="watched.py:fit", args={"epochs": 1}, roles=rare, storage=s3)
+    job.wait_for("notice", lambda event: "waiting for resources" in event.data["text"])
+    uri = find_run("latest", s3)  # it was copied before
+    (told,) = until(lambda: read_run(uri).timeline.marks)
+    assert "rare needed 1, available 0 of 1" in told.text
+    run = read_run(uri)
+    assert (run.status, run.live.phase) == ("running", "placing")
+    assert job.kinds()[-1] == "notice"
+    os.write(gate, b"go\n")
+    holder.join()
+    job.join()
 
 
 @contextmanager
