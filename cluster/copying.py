@@ -1,4 +1,4 @@
-"""When a run directory is copied to remote storage while the run goes on: at once where asked, else as often as is cheap."""
+"""When a run directory is copied to remote storage while its run goes on: when asked, and as often as is cheap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVERY, TIMES = 30.0, 20.0
 
 
 def pause_after(took: float) -> float:
-    """Seconds from a copy that took so long to the next: the launcher, which does nothing else meanwhile, has work to do.
+    """Seconds from a copy that took so long to the next: meanwhile the launcher does nothing else.
 
     A file that has grown is copied whole, and the events of a large job that runs for days are gigabytes.
     """
