@@ -400,7 +400,7 @@ class Attempts:
         return [Event("hang", self.state.attempt, data={"tasks": sorted(str(t) for t in waiting)})]
 
     def _waits(self, text: str) -> None:
-        """Tell what the job waits for, also to those who look at a remote run directory: nothing is copied meanwhile."""
+        """Tell what the job waits for, also in remote storage: nothing is copied while it waits."""
         self._notice(text)
         self._copying.now()
 
