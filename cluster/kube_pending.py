@@ -19,7 +19,9 @@ _OPERATOR = "kubectl get pods --all-namespaces --selector app.kubernetes.io/name
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 #: Events that tell of trouble, and the newest that are shown.
 _MOST_EVENTS = 8
-_SCHEDULER = re.compile(r"^(?:running [^:]*: )?\d+/\d+ nodes are available: (.*?)(?:\.? *preemption: .*)?$", re.DOTALL)
+_SCHEDULER = re.compile(
+    r"^(?:running [^:]*: )?(?:\d+/\d+|all) nodes are (?:un)?available: (.*?)(?:\.? *preemption: .*)?$", re.DOTALL
+)
 #: What the scheduler of Kubernetes 1.34 says each time.
 _CLAIMS = re.compile(r"no new claims to deallocate")
 _QUOTA = re.compile(r"exceeded quota: ([^,]+), requested: (.*?), used: (.*?), limited: (.*)$", re.DOTALL)
@@ -32,9 +34,14 @@ _REASONS = (
      "its claim {what} is not there or not bound", "see: kubectl -n {namespace} get pvc"),
     (r"volume node affinity conflict", "its volume is bound elsewhere", "take a storage class that all nodes reach"),
     (r"topology spread constraints", "topologySpreadConstraints cannot be kept", "loosen them"),
-    (r"unschedulable", "nodes are cordoned", "uncordon them, or wait"),
+    (r"were unschedulable", "nodes are cordoned", "uncordon them, or wait"),
     (r"Too many pods", "nodes hold no more Pods", "wait, or add nodes"),
 )  # fmt: skip
+#: What Volcano and the coscheduling plugin say of Pods that start together, and of which one of them they say it.
+_GANG = re.compile(
+    r"tasks in gang unschedulable|once minAvailable is satisfied|once resource is released|enough sibling pods"
+)
+_ONE_OF_IT = re.compile(r"Pod \S+ can possibly be assi?gn?ed to \S+, |pre-filter pod \S+ ")
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def _of_the_job(sight: Sight) -> Iterator[Finding]:
     age = sight.now - seconds(metadata.get("creationTimestamp"), sight.now)
     if not deployment and not _suspended(sight.job) and age > _PATIENCE:
         todo = f"is it running, and does it watch this namespace? {_OPERATOR}"
-        yield Finding("error", "KubeRay's operator has not taken up the job", f"waiting for {age:.0f} s", todo)
+        yield Finding("error", "KubeRay's operator has not taken up the job", str(metadata.get("name")), todo)
 
 
 _FAILED = {
@@ -228,10 +235,20 @@ def _of_pod(pod: Document, sight: Sight) -> Iterator[Finding]:
     scheduled = conditions.get("PodScheduled") or {}
     if scheduled.get("status") == "False" and status.get("phase") == "Pending":
         yield from _unscheduled(pod, str(scheduled.get("reason") or ""), str(scheduled.get("message") or ""))
+    elif not scheduled and _is_forgotten(pod, sight.now):
+        name = (pod.get("spec") or {}).get("schedulerName") or "default-scheduler"
+        todo = "is that scheduler there and running, or is its queue full?"
+        yield Finding("warning", "its scheduler has said nothing of it", f"schedulerName {name}", todo)
     for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         yield from _of_container(container)
     if status.get("phase") == "Pending" and scheduled.get("status") != "False":
         yield from _unmounted(pod, sight)
+
+
+def _is_forgotten(pod: Document, now: float) -> bool:
+    """Whether a Pod has long been without a node."""
+    waits = (pod.get("status") or {}).get("phase") == "Pending" and not (pod.get("spec") or {}).get("nodeName")
+    return waits and now - seconds(pod["metadata"].get("creationTimestamp"), now) > _PATIENCE
 
 
 _DISRUPTED = {
@@ -246,6 +263,12 @@ _DISRUPTED = {
 def _unscheduled(pod: Document, reason: str, message: str) -> Iterator[Finding]:
     if reason == "SchedulingGated":
         yield Finding("note", "its scheduling is held back", "", "the queue or whoever gates it lets it go")
+        return
+    if _GANG.search(message):
+        todo = "ask for fewer or smaller tasks, or wait for others to end"
+        yield Finding(
+            "warning", "its gang starts together, and has no room yet", _short(_ONE_OF_IT.sub("", message)), todo
+        )
         return
     words = _SCHEDULER.match(message)
     said = _CLAIMS.sub("", words[1] if words else message).strip(" .,")

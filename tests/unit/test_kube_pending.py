@@ -113,6 +113,51 @@ def test_unschedulable(message: str, sentence: str) -> None:
     assert sentence in said(unscheduled(message))
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("3/3 tasks in gang unschedulable: pod group is not ready, 3 Pending, 3 minAvailable", "3/3 tasks in gang unschedulable: pod group is not ready, 3 Pending, 3 minAvailable"),
+        ("Pod ml/{name} can possibly be assigned to node-1, once minAvailable is satisfied", "once minAvailable is satisfied"),
+        ("0/3 nodes are available: 3 pre-filter pod {name} cannot find enough sibling pods, current pods number: 2, minMember of group: 3.", "0/3 nodes are available: 3 cannot find enough sibling pods, current pods number: 2, minMember of group: 3."),
+    ],
+)  # fmt: skip
+def test_a_gang_that_waits(message: str, shown: str) -> None:
+    pods = [unscheduled(message.format(name=name), name) for name in ("a", "b")]
+    text = said(*pods)
+    assert text.startswith("its gang starts together, and has no room yet · 2 Pods of worker (a, b): " + shown)
+    assert "cordoned" not in text
+
+
+def test_a_pod_of_a_gang_that_has_no_room() -> None:
+    """Volcano's words for what is not the gang's, but this Pod's own."""
+    text = said(unscheduled("0/3 nodes are unavailable: 3 Insufficient nvidia.com/gpu."))
+    assert "no node has enough nvidia.com/gpu left" in text
+    assert "the scheduler: 3 Insufficient nvidia.com/gpu" in text
+
+
+def forgotten(created: str, **spec: str) -> dict[str, Any]:
+    made = pod(phase="Pending")
+    made["metadata"]["creationTimestamp"] = created
+    made["spec"] |= spec
+    return made
+
+
+def test_a_scheduler_that_is_not_there() -> None:
+    expected = "its scheduler has said nothing of it · Pod p: schedulerName volcano · is that scheduler there"
+    assert expected in said(forgotten("2026-11-23T19:59:29Z", schedulerName="volcano"))
+    assert "schedulerName default-scheduler" in said(forgotten("2026-11-23T19:59:29Z"))
+    assert not said(forgotten("2026-11-23T19:59:31Z", schedulerName="volcano"))
+    assert not said(forgotten("2026-11-23T19:59:29Z", nodeName="node-1"))
+
+
+def test_a_finding_that_stays_is_the_same_later() -> None:
+    """Who follows a job is told once."""
+    known = job()
+    first, later = (findings(Sight(known, now=NOW + seconds)) for seconds in (0.0, 2.0))
+    assert first
+    assert first == later
+
+
 def test_what_a_pod_asks_for_is_told() -> None:
     text = said(unscheduled("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."))
     assert "asks for cpu 8, nvidia.com/gpu 4; the scheduler: 3 Insufficient nvidia.com/gpu" in text
@@ -198,7 +243,7 @@ def test_a_pod_security_standard() -> None:
 
 
 def test_the_operator_that_is_not_there() -> None:
-    assert "operator has not taken up the job · waiting for 120 s" in said(of=job())
+    assert "operator has not taken up the job · flights-1 · is it running" in said(of=job())
     assert said(of={**job(), "metadata": {**job()["metadata"], "creationTimestamp": "2026-11-23T19:59:50Z"}}) == ""
 
 
