@@ -36,6 +36,9 @@ from cluster.tasks import Task, leader_of, runs_user_code
 from cluster.tensorboard import Beside
 from cluster.workers import Gang
 
+#: Longest wait for the verdicts on traces at the end of a run, in seconds, and of one that was stopped.
+_VERDICTS, _VERDICTS_STOPPED = 120.0, 10.0
+
 
 class Attempts:
     """Performs the actions of one job's lifecycle until it is finished."""
@@ -102,7 +105,7 @@ class Attempts:
         finally:
             if self._gang is not None:
                 workers.tear_down(self._gang, grace=0.0)
-            self._captures.close()
+            self._keep_captures()
             self._dumps.close()
         self._ended()
         return self._error
@@ -145,6 +148,8 @@ class Attempts:
         event = self.recorder.masked(event)
         if event.kind != "settled":
             self._emit(event)
+        if event.kind in ("task_ready", "failed", "lost", "finished") and event.task is not None:
+            self._awaited.discard(event.task)
         self._captures.see(event)
         self._saves.see(event)
         if event.kind == "checkpoint":
@@ -315,6 +320,7 @@ class Attempts:
         assert self._gang is not None
         self._inbox.clear()
         self._saves.forget()
+        self._captures.forget()
         workers.tear_down(self._gang, grace)
         self._gang = None
 
@@ -336,7 +342,7 @@ class Attempts:
         return events
 
     def _look(self, event: Event) -> list[Event]:
-        """`event`, or what it means: a timer of this class, or the end of waiting for a task to start."""
+        """`event`, or what it means: nothing more, where it is a timer of this class or a word to one of its desks."""
         if event.attempt not in (0, self.state.attempt):
             return []
         if event.kind == "attempt_started":
@@ -345,7 +351,7 @@ class Attempts:
         if "startup" in event.data:
             return self._late_starters(event.data["startup"])
         if event.kind == "profile" and event.task is not None and self._gang is not None:
-            if not self._captures.message(event, self._gang.workers[event.task], starting=bool(self._awaited)):
+            if not self._captures.message(event, self._gang.workers[event.task], starting=self._starting):
                 self._inbox.after(0.2, event)
             return []
         if event.kind == "stop_answer":
@@ -357,9 +363,12 @@ class Attempts:
         if event.kind == "dumps" and event.task is not None and self._gang is not None:
             self._dumps.fetch(event, self._gang.workers[event.task])
             return []
-        if event.kind in ("task_ready", "failed", "lost", "finished") and event.task is not None:
-            self._awaited.discard(event.task)
         return [event]
+
+    @property
+    def _starting(self) -> bool:
+        """Whether tasks are still to come, or the attempt is about to be judged and all of them may start anew."""
+        return self.state.phase in ("placing", "settling") or bool(self._awaited)
 
     def _late_starters(self, limit: float) -> list[Event]:
         if not self._awaited:
@@ -389,6 +398,16 @@ class Attempts:
                 self._look(event)
             else:
                 self._captures.see(event)
+
+    def _keep_captures(self) -> None:
+        """At the end of the run, when no task holds its place any more."""
+        patient = self._done and not isinstance(self._error, InterruptedRunError)
+        try:
+            self._captures.finish(_VERDICTS if patient else _VERDICTS_STOPPED)
+        except StorageError as error:
+            self._error = self._error or error
+        finally:
+            self._captures.close()
 
     def _hang(self) -> list[Event]:
         """A hang is when tasks have made steps, are not done, and none of them makes one any more."""

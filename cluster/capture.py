@@ -11,6 +11,8 @@ from typing import Any
 
 from cluster.tasks import Task
 
+#: End of a trace's name, after that of its task. Other files in the folder are the caches of its viewers.
+SUFFIX = ".xplane.pb"
 #: Longest capture, in seconds: a busy task makes some megabytes of events a second, and keeps them in its memory.
 LONGEST = 120.0
 #: Tasks that are traced unless others are named: a picture of more is hard to read, and each costs its task memory.
@@ -29,6 +31,7 @@ class Capture:
         recording: tasks that have begun.
         sizes: bytes of the traces that are here.
         missing: tasks that will give none, and why.
+        folder: of the run directory, where they are in the end; or ''.
     """
 
     id: str
@@ -38,6 +41,7 @@ class Capture:
     recording: set[Task] = field(default_factory=set)
     sizes: dict[Task, int] = field(default_factory=dict)
     missing: dict[Task, str] = field(default_factory=dict)
+    folder: str = ""
 
     @property
     def begun(self) -> bool:
@@ -55,6 +59,8 @@ class Capture:
         document: dict[str, Any] = {"id": self.id, "status": status, "tasks": tasks}
         if self.seconds is not None:
             document["seconds"] = self.seconds
+        if self.folder:
+            document["folder"] = self.folder
         if self.missing:
             document["missing"] = {str(task): why for task, why in self.missing.items()}
         return {**document, **more}
@@ -111,6 +117,11 @@ def _some_of_each(running: Sequence[Task]) -> tuple[Task, ...]:
     turns = itertools.zip_longest(*by_role.values())
     taken = {*[task for turn in turns for task in turn if task is not None][:MOST_TASKS]}
     return tuple(task for task in running if task in taken)
+
+
+def traced_bytes(data: Mapping[str, Any]) -> int:
+    """Of all traces of a capture, by the data of one of its events."""
+    return sum(int(told.get("bytes", 0)) for told in data["tasks"].values())
 
 
 def folder_name(at: float) -> str:

@@ -14,8 +14,8 @@ from cluster.spec_parts import ROLE_ORDER
 from cluster.storage import RunDirectory
 from cluster.tasks import Task
 
-#: Seconds that placing the files of a capture may take, once all of them are here.
-_PLACING = 60.0
+#: Seconds more for traces that are on their way.
+_ARRIVING = 60.0
 
 
 class CaptureDesk:
@@ -33,13 +33,10 @@ class CaptureDesk:
         self._of_steps = None if profile is None else profile.tasks
         self._captures = Captures(directory, plan.spec.strategy, tell, emit)
         self._requests = Requests(directory.uri, directory.is_local)
-        self._asked: list[Request] = []
         self._ready: set[Task] = set()  # tasks whose code runs
 
     def see(self, event: Event) -> None:
         """Note which tasks can be traced."""
-        if event.kind == "attempt_started":
-            self._ready.clear()
         if event.task is None:
             return
         if event.kind == "task_ready":
@@ -66,12 +63,20 @@ class CaptureDesk:
         self._captures.take(event, worker, self._running, self._of_steps)
         return True
 
-    def tick(self) -> None:
-        """Take requests, and see what has come together; call it often."""
-        self._asked += self._requests.take()
-        while self._asked and not self._captures.settling:
-            self._answer(self._asked.pop(0))
+    def forget(self) -> None:
+        """The attempt has ended: none of its tasks can be traced any more."""
+        self._ready.clear()
+
+    def tick(self, *, starting: bool) -> None:
+        """See what has come together, and take requests; call it often.
+
+        Args:
+            starting: whether tasks are still to come: requests then wait where they are, and can be taken back.
+        """
         self._captures.tick()
+        if not starting and not self._captures.settling:
+            for request in self._requests.take():
+                self._answer(request)
 
     def _answer(self, request: Request) -> None:
         if request.wrong:
@@ -89,12 +94,16 @@ class CaptureDesk:
         """
         self._captures.end()
         deadline = time.monotonic() + patience
-        while self._captures.busy and time.monotonic() < deadline + _PLACING:
+        while self._captures.busy and time.monotonic() < deadline + _ARRIVING:
             wait()
             if time.monotonic() > deadline:
                 self._captures.give_up(why)
             self._captures.tick()
 
+    def finish(self, patience: float) -> None:
+        """The run is over: keep what is here of a capture, and wait `patience` seconds for verdicts."""
+        self._captures.finish(patience)
+
     def close(self) -> None:
-        """The run is over."""
+        """Keep no thread."""
         self._captures.close()

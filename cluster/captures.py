@@ -6,16 +6,20 @@ that it takes the file's name for the host's: https://github.com/openxla/xprof.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cluster.capture import Capture, asked_for, chosen, folder_name
+from cluster.capture import SUFFIX, Capture, asked_for, chosen, folder_name
+from cluster.errors import StorageError
 from cluster.events import Event
 from cluster.pulls import pull
 from cluster.storage import RunDirectory
@@ -32,7 +36,7 @@ Tell = Callable[[Task, dict[str, Any]], None]
 
 
 class Captures:
-    """The captures of one run, one at a time.
+    """The captures of one run, one at a time; the traces of earlier ones are judged meanwhile, which may take minutes.
 
     Args:
         directory: where they end up.
@@ -50,7 +54,9 @@ class Captures:
         self._deadline = 0.0
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="tfcluster-pull")
         self._pulls: dict[Future[int], Task] = {}
-        self._judging: Future[dict[str, Any]] | None = None
+        self._judges = ThreadPoolExecutor(1, thread_name_prefix="tfcluster-verdict")
+        self._verdicts: dict[Future[dict[str, Any]], Capture] = {}
+        self._stopped = threading.Event()  # what a verdict looks at between two traces
         self._steps_done: set[tuple[int, ...]] = set()
         self._over: set[str] = set()
 
@@ -101,7 +107,8 @@ class Captures:
             self._now.recording.add(task)
             self._let_go()
         elif status == "traced":
-            self._pulls[self._pool.submit(self._fetch, worker, data["path"], task)] = task
+            target = self._staging(self._now.id) / f"{task}{SUFFIX}"
+            self._pulls[self._pool.submit(_fetch, worker, data["path"], target)] = task
         else:
             self.gone(task, str(data.get("reason", status)))
 
@@ -113,7 +120,7 @@ class Captures:
 
     def end(self) -> None:
         """Have every task end the capture that goes on."""
-        if self._now is not None and self._judging is None:
+        if self._now is not None:
             self._deadline = min(self._deadline, time.monotonic() + PATIENCE)
             for task in self._now.awaited:
                 self._tell(task, {"kind": "trace_end", "id": self._now.id})
@@ -127,22 +134,29 @@ class Captures:
 
     def tick(self) -> None:
         """See what has come together; call it often."""
-        if self._now is None:
-            return
-        for done in [future for future in self._pulls if future.done()]:
-            self._pulled(self._pulls.pop(done), done)
-        if time.monotonic() > self._deadline:
-            self.give_up("it did not answer in time")
-        if self._judging is None and not self._pulls and not self._now.awaited:
-            self._judging = self._pool.submit(self._settle, self._now)
-        if self._judging is not None and self._judging.done():
-            self._finished(self._judging)
+        if self._now is not None:
+            self._gather(self._now)
+        for done in [future for future in self._verdicts if future.done()]:
+            self._judged(self._verdicts.pop(done), done.result())
+
+    def finish(self, patience: float) -> None:
+        """The run is over: keep the traces that are here, and wait `patience` seconds for what they say."""
+        self.tick()
+        if self._now is not None:
+            self._now.missing |= dict.fromkeys(self._now.awaited, "the run ended")
+            self._settle(self._now)
+        with contextlib.suppress(KeyboardInterrupt):  # who has no more patience
+            futures.wait(self._verdicts, patience)
+        self.tick()
+        for capture in self._verdicts.values():
+            self._say(capture, "no verdict yet: the run ended before; tfcluster profile RUN makes it")
+        self._verdicts.clear()
 
     def close(self) -> None:
-        """Keep neither a thread nor what a capture that never came together has left."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._now is not None:
-            shutil.rmtree(self._staging(self._now.id), ignore_errors=True)
+        """Keep no thread."""
+        self._stopped.set()
+        for pool in (self._pool, self._judges):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _wanted(
         self, leader: Task, data: Mapping[str, Any], running: Sequence[Task], of_steps: Collection[str] | None
@@ -195,60 +209,77 @@ class Captures:
         local = self._directory.local
         return local / f".capture-{capture}" if self._directory.is_local else Path(f"{local}.capture-{capture}")
 
-    def _fetch(self, worker: Any, path: str, task: Task) -> int:
-        assert self._now is not None
-        folder = self._staging(self._now.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        return pull(worker, path, folder / f"{task}.xplane.pb")
+    def _gather(self, capture: Capture) -> None:
+        """See which traces have come, and put them in their place with the last of them."""
+        for done in [future for future in self._pulls if future.done()]:
+            task, error = self._pulls.pop(done), done.exception()
+            if error is None:
+                capture.sizes[task] = done.result()
+            else:
+                capture.missing[task] = f"its trace could not be fetched ({type(error).__name__})"
+        if time.monotonic() > self._deadline:
+            self.give_up("it did not answer in time")
+        if not self._pulls and not capture.awaited:
+            self._settle(capture)
 
-    def _pulled(self, task: Task, done: Future[int]) -> None:
-        assert self._now is not None
-        error = done.exception()
-        if error is None:
-            self._now.sizes[task] = done.result()
-        else:
-            self._now.missing[task] = f"its trace could not be fetched ({type(error).__name__})"
-
-    def _settle(self, capture: Capture) -> dict[str, Any]:
-        """Judge the traces and put them in their place; the data of the capture's last event."""
+    def _settle(self, capture: Capture) -> None:
+        """Put the traces that are here in their place, and have them judged there: nothing takes them away again."""
+        self._now = None
+        self._pulls.clear()
         staging = self._staging(capture.id)
-        if not capture.sizes:
-            shutil.rmtree(staging, ignore_errors=True)
-            return capture.document("failed", reason="no task gave a trace")
-        verdict = _verdict(staging, self._strategy, capture)
-        (staging / "verdict.json").write_text(json.dumps(verdict, indent=2) + "\n")
-        name = _place(staging, self._directory.local / FOLDER)
-        return capture.document("done", folder=f"{FOLDER}/{name}", verdict=verdict.get("sentence", ""))
-
-    def _finished(self, judging: Future[dict[str, Any]]) -> None:
-        assert self._now is not None
-        error = judging.exception()
-        if error is None:
-            document = judging.result()
-        else:
-            shutil.rmtree(self._staging(self._now.id), ignore_errors=True)
-            document = self._now.document("failed", reason=f"the traces could not be put in place: {error}")
-        self._now = self._judging = None
+        document = capture.document("failed", reason="no task gave a trace")
+        if capture.sizes:
+            names = [f"{task}{SUFFIX}" for task in capture.sizes]
+            try:
+                capture.folder = f"{FOLDER}/{_place(staging, names, self._directory.local / FOLDER)}"
+                document = capture.document("collected")
+            except OSError as error:
+                document = capture.document("failed", reason=f"the traces could not be put in place: {error}")
+        shutil.rmtree(staging, ignore_errors=True)
+        if capture.folder:
+            folder = self._directory.local / capture.folder
+            judging = self._judges.submit(_verdict, folder, self._strategy, capture, self._stopped.is_set)
+            self._verdicts[judging] = capture
         self._emit(document)
 
+    def _judged(self, capture: Capture, verdict: dict[str, Any]) -> None:
+        said = str(verdict.get("sentence", ""))
+        try:
+            self._directory.write(f"{capture.folder}/verdict.json", json.dumps(verdict, indent=2) + "\n")
+        except StorageError as error:
+            said = f"{said} (not kept: {error.seen})"
+        self._say(capture, said)
 
-def _verdict(folder: Path, strategy: str, capture: Capture) -> dict[str, Any]:
+    def _say(self, capture: Capture, verdict: str) -> None:
+        self._emit(capture.document("done", verdict=verdict))
+
+
+def _fetch(worker: Any, path: str, target: Path) -> int:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return pull(worker, path, target)
+
+
+def _verdict(folder: Path, strategy: str, capture: Capture, stopped: Callable[[], bool]) -> dict[str, Any]:
     """What the traces say; a trace that cannot be read is no reason to lose the others."""
     from cluster.verdict import judge_folder
 
     missing = {str(task): why for task, why in capture.missing.items()}
     try:
-        document: dict[str, Any] = judge_folder(folder, strategy=strategy, missing=missing).to_document()
-        return document
+        verdict = judge_folder(folder, strategy=strategy, missing=missing, stopped=stopped)
+        return verdict.to_document()
     except Exception as error:
         return {"sentence": f"no verdict: {type(error).__name__}: {error}", "missing": missing}
 
 
-def _place(staging: Path, parent: Path) -> str:
-    """Rename `staging` to a folder of `parent` that is named by the time; returns the name."""
+def _place(staging: Path, names: Sequence[str], parent: Path) -> str:
+    """Move the files `names` of `staging` to a folder of `parent` named by the time, which appears whole; its name."""
     parent.mkdir(parents=True, exist_ok=True)
+    whole = staging / "whole"  # without what is still being fetched
+    whole.mkdir()
+    for name in names:
+        os.rename(staging / name, whole / name)
     at = time.time()
     while (parent / (name := folder_name(at))).exists():
         at += 1.0
-    os.rename(staging, parent / name)
+    os.rename(whole, parent / name)
     return name

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.capture import traced_bytes
 from cluster.cli_options import (
     Address,
     Context,
@@ -69,6 +70,10 @@ def _silent(event: Event) -> None:
 
 
 def _say(event: Event) -> None:
+    if event.data["status"] == "waiting":
+        typer.echo(f"{event.data['reason']}; waiting for its tasks …")
+    if event.data["status"] == "collected":
+        typer.echo(f"reading {traced_bytes(event.data) / 1e6:.1f} MB of traces …")
     if event.data["status"] == "tracing":
         names = [*event.data["tasks"]]
         shown_names = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cluster import requests
-from cluster.capture import LONGEST
+from cluster.capture import LONGEST, traced_bytes
 from cluster.errors import CaptureError, SpecError
 from cluster.events import Event
+from cluster.live import Live
 from cluster.locations import join, shown
-from cluster.runs import Run, read_run
-from cluster.storage import read_text
+from cluster.runs import Run, parsed, read_run
+from cluster.spec import parse
+from cluster.storage import download_folder, read_text
 from cluster.tail import Tail
 
 #: Seconds that a launcher has to take a request, beyond those in which it looks for one.
 _TAKING = 30.0
+#: Longest wait for tasks that are still starting, in seconds.
+_STARTING = 300.0
+#: Seconds after a capture in which its traces are gathered, and bytes that are judged in each second after those.
+_GATHERING, _JUDGED = 120.0, 1e6
 #: Seconds between two looks at the run's events.
 _EVERY = 0.2
 
@@ -30,6 +40,8 @@ def profile(
 ) -> dict[str, Any]:
     """Trace tasks of a running job for some seconds; what `verdict.json` of the capture says, and where it is.
 
+    While the job starts, or starts again, it waits up to five minutes for the tasks.
+
     Args:
         run_dir: a run directory, path or URI; whoever may write there may ask.
         seconds: how long, up to 120.
@@ -41,39 +53,86 @@ def profile(
 
     Raises:
         SpecError: `seconds` is out of range.
-        CaptureError: no task could be traced, or the run has ended.
+        CaptureError: no task could be traced, or the run has ended, or still starts.
         RunNotFoundError, StorageError: the run cannot be read, or not be written to.
     """
     if not 0 < seconds <= LONGEST:
         raise SpecError("a capture takes up to two minutes", f"{seconds:g} seconds", "its events are kept in memory")
+    events = Tail(run_dir, "events.jsonl")
+    events.lines()
     run = read_run(run_dir)
     if run.status != "running":
         raise CaptureError("the run has ended", f"{shown(run_dir)}: {run.status}", "profile a running one")
-    events = Tail(run_dir, "events.jsonl")
-    events.lines()
     named = None if tasks is None else list(tasks)
     asked = requests.ask(run_dir, kind="profile", seconds=seconds, tasks=named)
-    return _outcome(run_dir, _last_event(run_dir, events, asked, seconds, on_event))
+    try:
+        return _outcome(run_dir, _Answer(run, events, asked, seconds, on_event).last())
+    finally:  # a launcher that has not come to it need not trace for nobody
+        requests.take_back(run_dir, asked)
 
 
-def _last_event(
-    run_dir: str, events: Tail, asked: str, seconds: float, on_event: Callable[[Event], None]
-) -> dict[str, Any]:
-    """The data of the event with which capture `asked` ended."""
-    deadline = time.monotonic() + requests.REMOTE_SECONDS + _TAKING
-    while time.monotonic() < deadline:
-        for line in events.lines():
-            event = Event.from_line(line)
-            if event.kind == "run_ended":
-                raise CaptureError("the run ended before its traces had come together", shown(run_dir), "")
-            if event.kind != "profile" or event.data["id"] != asked:
-                continue
-            on_event(event)
-            if event.data["status"] != "tracing":
-                return dict(event.data)
-            deadline = time.monotonic() + seconds + _TAKING + 90.0
-        time.sleep(_EVERY)
-    raise CaptureError("the launcher did not answer", shown(run_dir), "it may hang: see tfcluster status and its logs")
+class _Answer:
+    """What the run's events say of the capture that was `asked` for, see `profile`."""
+
+    def __init__(self, run: Run, events: Tail, asked: str, seconds: float, on_event: Callable[[Event], None]) -> None:
+        self._uri, self._live, self._events = run.uri, run.live, events
+        self._asked, self._seconds, self._on_event = asked, seconds, on_event
+        self._begun = time.monotonic()
+        self._deadline = self._begun + requests.REMOTE_SECONDS + _TAKING
+        self._folder = ""  # of its traces, once they are in place
+        self._heard = self._told = False  # of the capture, and of what it waits for
+
+    def last(self) -> dict[str, Any]:
+        """The data of the event with which it ended."""
+        while time.monotonic() < self._deadline:
+            for event in parsed(self._events.lines()):
+                self._live.take(event)
+                if event.kind == "run_ended":
+                    raise CaptureError("the run ended before its traces had come together", shown(self._uri), "")
+                if event.kind == "profile" and event.data["id"] == self._asked and self._ended(event):
+                    return dict(event.data)
+            self._wait_for_tasks()
+            time.sleep(_EVERY)
+        raise self._silence()
+
+    def _ended(self, event: Event) -> bool:
+        self._heard = True
+        self._on_event(event)
+        if event.data["status"] == "tracing":
+            self._deadline = time.monotonic() + self._seconds + _GATHERING
+        elif event.data["status"] == "collected":
+            self._folder = str(event.data["folder"])
+            self._deadline = time.monotonic() + _GATHERING + traced_bytes(event.data) / _JUDGED
+        else:
+            return True
+        return False
+
+    def _wait_for_tasks(self) -> None:
+        """Have more patience while tasks are still to come: the launcher takes no request before all are there."""
+        if self._heard or not starts(self._live):
+            return
+        if not self._told:
+            self._told = True
+            data = {"id": self._asked, "status": "waiting", "reason": f"attempt {self._live.attempt} is starting"}
+            self._on_event(Event("profile", self._live.attempt, data=data))
+        if time.monotonic() - self._begun < _STARTING:
+            self._deadline = time.monotonic() + requests.REMOTE_SECONDS + _TAKING
+
+    def _silence(self) -> CaptureError:
+        if not self._heard and starts(self._live):
+            seen = f"{shown(self._uri)}: attempt {self._live.attempt}, {self._live.phase}"
+            return CaptureError("the job is still starting", seen, "try again when its tasks run")
+        if self._folder:
+            seen = join(shown(self._uri), self._folder)
+            return CaptureError("the traces are there, but no verdict yet", seen, "see tfcluster status later")
+        todo = "it may hang: see tfcluster status and its logs"
+        return CaptureError("the launcher did not answer", shown(self._uri), todo)
+
+
+def starts(live: Live) -> bool:
+    """Whether tasks of a run are still to come, of its first or another attempt."""
+    coming = ("waiting", "placed", "starting")
+    return live.phase in ("placing", "starting", "restarting") or any(t.state in coming for t in live.tasks.values())
 
 
 def _outcome(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -86,12 +145,26 @@ def _outcome(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
 def verdict_of(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
     """What the capture with the last event `data` says, as kept in the run directory."""
     folder = str(data["folder"])
-    text = read_text(run_dir, f"{folder}/verdict.json") or "{}"
+    text = read_text(run_dir, f"{folder}/verdict.json")
+    verdict = json.loads(text) if text else _judged(run_dir, folder, data.get("missing", {}))
     traces = {task: told["bytes"] for task, told in data["tasks"].items() if told}
-    return {**json.loads(text), "folder": join(run_dir, folder), "traces": traces}
+    return {**verdict, "folder": join(run_dir, folder), "traces": traces}
+
+
+def _judged(run_dir: str, folder: str, missing: dict[str, str]) -> dict[str, Any]:
+    """The verdict on traces whose run ended before it was made."""
+    from cluster.verdict import judge_folder
+
+    strategy = parse(yaml.safe_load(read_text(run_dir, "job.yaml") or "")).strategy
+    with tempfile.TemporaryDirectory(prefix="tfcluster-traces-") as copy:
+        traces = Path(run_dir, folder)
+        if "://" in run_dir:
+            traces = Path(copy)
+            download_folder(join(run_dir, folder), traces)
+        return judge_folder(traces, strategy=strategy, missing=missing).to_document()
 
 
 def last_verdict(run: Run) -> dict[str, Any] | None:
     """What the newest capture of `run` said; None where it has none."""
-    done = [capture for capture in run.timeline.captures.values() if capture.get("status") == "done"]
+    done = [capture for capture in run.timeline.captures.values() if capture.get("folder")]
     return verdict_of(run.uri, dict(done[-1])) if done else None

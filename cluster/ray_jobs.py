@@ -97,7 +97,7 @@ class SubmittedJob:
         command = ["tfcluster", "profile", self.run_dir(), "--json", "--seconds", f"{seconds:g}"]
         command += [] if tasks is None else ["--tasks", ",".join(tasks)]
         asking = self.also_run(command, f"profile of {self.id}")
-        asking.wait(seconds + 240.0, every=0.2)
+        asking.wait(seconds + 900.0, every=0.2)
         output = asking.logs()
         documents = [line for line in output.splitlines() if line.startswith("{")]
         if asking.exit_code() or not documents:

@@ -55,6 +55,13 @@ def ask(uri: str, **request: Any) -> str:
     return name
 
 
+def take_back(uri: str, name: str) -> None:
+    """Withdraw the request `name` that `ask` left, if no launcher has taken it yet."""
+    filesystem, base = open_filesystem(join(uri, FOLDER))
+    with contextlib.suppress(OSError):
+        filesystem.delete_file(f"{base}/{name}.json")
+
+
 class Requests:
     """The launcher's end: the requests that wait in its run directory.
 

@@ -237,7 +237,7 @@ def mark_text(event: Event) -> str:
             return f"everything restarts: {data['reason']}" if data.get("reason") else "everything restarts"
         case "interrupted":
             return f"stopped: {data.get('reason')}"
-        case "profile" if data.get("status") != "tracing":
+        case "profile" if data.get("status") not in ("tracing", "collected"):
             return f"traces {data.get('status')}: {data.get('verdict') or data.get('reason') or ''}".rstrip(": ")
         case "notice":
             return str(data.get("text", ""))

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster.advice import advise, remarks, sentence_of
 from cluster.bottleneck import Bottleneck, find_bottleneck, own
+from cluster.capture import SUFFIX
 from cluster.errors import StorageError
 from cluster.spec_parts import ROLE_ORDER
 from cluster.trace_events import Operation, activity_of
 from cluster.trace_shares import Cost, Shares, shares_of
 from cluster.xplane import read_planes
 
-#: End of a trace's name, after that of its task. Other files in the folder are the caches of its viewers.
-SUFFIX = ".xplane.pb"
 #: Operations, and stages of the input pipeline, that a verdict lists.
 _LISTED = 20
 
@@ -80,17 +79,29 @@ class Verdict:
         }
 
 
-def judge_folder(folder: Path, *, strategy: str, missing: Mapping[str, str]) -> Verdict:
+class StoppedError(Exception):
+    """Nobody waits for the verdict any more."""
+
+
+def judge_folder(
+    folder: Path, *, strategy: str, missing: Mapping[str, str], stopped: Callable[[], bool] = lambda: False
+) -> Verdict:
     """The verdict on the traces `<task>.xplane.pb` in `folder`.
 
     Args:
         folder: of one capture.
         strategy: of the spec: which tasks make steps, and whether they keep in step.
         missing: tasks that were to be traced and left no trace, and why. A trace that cannot be read is added.
+        stopped: is asked before each trace, which may take a minute, whether to leave it.
+
+    Raises:
+        StoppedError: it was left.
     """
     tasks, gone = [], dict(missing)
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         task = path.name.removesuffix(SUFFIX)
+        if stopped():
+            raise StoppedError
         try:
             tasks.append(shares_of(task, activity_of(read_planes(path))))
         except StorageError as error:

@@ -11,6 +11,7 @@ import pytest
 
 from cluster import requests
 from cluster.errors import CaptureError
+from cluster.events import Event
 from cluster.profiling import profile
 from cluster.xplane import read_planes
 from tests.ray.conftest import kill, wait_until
@@ -131,6 +132,27 @@ def test_a_lost_task_of_two_workers_ends_the_capture_and_the_job_goes_on(start, 
         missing = what_is_missing(asked)
     assert "SIGKILL" in missing["worker-1"]
     job.wait_for("step", lambda event: event.attempt == 2)
+    leave(tmp_path, job)
+    assert job.join().attempts == 2
+
+
+def test_a_request_waits_for_the_tasks_of_a_job_that_restarts(start, tmp_path, ended):
+    job = start(
+        entrypoint="profiled.py:fit",
+        args={"folder": str(tmp_path)},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        failure={"max_restarts": 1, "backoff": "2s"},
+    )
+    job.wait_for("step")
+    kill(job.pid("worker-1"))
+    job.wait_for("restarting")
+    told: list[Event] = []
+    run_dir = next(Path(tmp_path, "runs").iterdir())
+    found = profile(str(run_dir), 0.5, on_event=told.append)
+    assert [event.data["status"] for event in told][:2] == ["waiting", "tracing"]
+    assert told[1].attempt == 2
+    assert sorted(found["traces"]) == ["worker-0", "worker-1"]
     leave(tmp_path, job)
     assert job.join().attempts == 2
 
