@@ -359,5 +359,18 @@ def _secrets(spec: JobSpec, settings: Settings) -> list[str]:
     }
     environments |= {f"workerGroups.{n}.env": plain(g.env) for n, g in settings.workerGroups.items() if g is not None}
     environments |= {f"roles.{role}.env of the job": spec.role(role).env for role in spec.roles}
-    uris = {"storage.uri": settings.storage.uri, "storage of the job": spec.storage, "code": settings.code}
-    return written_secrets(environments, uris)
+    texts = dict(_texts("", settings.model_dump(exclude_defaults=True)))
+    texts |= {f"{place} of the job": text for place, text in _texts("", spec.to_document())}
+    return written_secrets(environments, texts)
+
+
+def _texts(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every text in `value`, at whatever depth, with its place, such as `data.train.files[0]`."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _texts(f"{place}.{key}" if place else str(key), part)
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _texts(f"{place}[{number}]", part)
+    elif isinstance(value, str):
+        yield place, value

@@ -25,6 +25,9 @@ CHART_ONLY = (
     "dashboard", "networkPolicy", "podDisruptionBudget", "upgradeStrategy", "extraObjects",
 )  # fmt: skip
 
+#: How Kubernetes has one variable stand in another, whose value may come from a Secret.
+_REFERENCE = re.compile(r"\$\([-._A-Za-z][-._A-Za-z0-9]*\)")
+
 Quantity = str | int | float
 Document = dict[str, Any]
 
@@ -319,12 +322,12 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def written_secrets(environments: Mapping[str, Mapping[str, Any]], uris: Mapping[str, str]) -> list[str]:
+def written_secrets(environments: Mapping[str, Mapping[str, Any]], texts: Mapping[str, str]) -> list[str]:
     """Sentences about secrets that would end in objects which many may read.
 
     Args:
         environments: variables and their values, by where they stand.
-        uris: by where they stand.
+        texts: that may hold URIs, by where they stand.
     """
     todo = "put it into a Secret and name it: storage.secretName, extraEnvFrom, or extraEnv with valueFrom.secretKeyRef"
     found = [
@@ -333,4 +336,5 @@ def written_secrets(environments: Mapping[str, Mapping[str, Any]], uris: Mapping
         for name, value in environment.items()
         if value is not None and is_secret(name)
     ]
-    return found + [f"a password is written out · {place} · {todo}" for place, uri in uris.items() if passwords(uri)]
+    written = [place for place, text in texts.items() if any(not _REFERENCE.fullmatch(p) for p in passwords(text))]
+    return found + [f"a password is written out · {place} · {todo}" for place in written]

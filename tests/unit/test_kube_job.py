@@ -266,6 +266,8 @@ def test_where_runs_cannot_go(own: str, settings: dict[str, Any], said: str) -> 
         ({"extraEnv": [{"name": "DB_PASSWORD", "value": "x"}]}, "a secret is written out · DB_PASSWORD in extraEnv"),
         ({"runtimeEnv": {"env_vars": {"API_TOKEN": "x"}}}, "a secret is written out · API_TOKEN in runtimeEnv"),
         ({"storage": {"uri": "s3://key:hush@bucket"}}, "a password is written out · storage.uri"),
+        ({"code": "s3://bucket/code?client_secret=hush"}, "a password is written out · code ·"),
+        ({"extraEnv": [{"name": "DB", "value": "pg://a:hush@db/x"}]}, "a password is written out · extraEnv[0].value"),
     ],
 )
 def test_settings_that_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -305,6 +307,38 @@ def test_deletion_rules() -> None:
     assert spec["deletionStrategy"] == {"deletionRules": RULES[:1]}
     assert "shutdownAfterJobFinishes" not in spec
     assert "ttlSecondsAfterFinished" not in spec
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://key:hush@bucket/x",
+        "s3://key:hu/sh+hush==@bucket/x",
+        "abfss://c@account.dfs.core.windows.net/x?tenant_id=t&client_secret=hush",
+        "https://account.blob.core.windows.net/c/x?sv=2024-11-04&sig=hush",
+    ],
+)
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ({"data": {"train": {"files": "URI", "label": "y", "batch": 8}}}, "data.train.files of the job"),
+        ({"data": {"train": {"files": ["a.parquet", "URI"], "label": "y", "batch": 8}}}, "data.train.files[1] of the"),
+        ({"args": {"base": {"weights": ["URI"]}}}, "args.base.weights[0] of the job"),
+        ({"roles": {"worker": {"env": {"DATABASE": "URI"}}}}, "roles.worker.env.DATABASE of the job"),
+        ({"storage": "URI"}, "storage of the job"),
+    ],
+)
+def test_a_password_in_a_text_of_the_job_is_refused(keys: dict[str, Any], place: str, uri: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        made(STORAGE, **json.loads(json.dumps(keys).replace("URI", uri)))
+    assert f"a password is written out · {place}" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+def test_texts_that_hold_no_password() -> None:
+    files = ["s3://bucket/x?endpoint_override=minio:9000&scheme=http", "hdfs://ada@namenode:8020/x", "x@y:z"]
+    variables = [{"name": "DATABASE", "value": "postgres://ada:$(DB_PASSWORD)@db:5432/runs"}]
+    made({**STORAGE, "extraEnv": variables}, data={"train": {"files": files, "label": "y", "batch": 8}})
 
 
 def test_a_secret_of_the_spec_is_refused_too() -> None:
