@@ -277,20 +277,19 @@ def _from_here(pattern: str, directory: Path) -> str:
 def _read_data(name: str, data: DataSpec, patterns: list[str]) -> DataFacts:
     from cluster.datasets import files_of, request_of
     from pipelines.errors import DataError
-    from pipelines.files import expand
-    from pipelines.sources import open_source
+    from pipelines.sources import find_files, open_source
 
+    files = replace(files_of(data), patterns=tuple(patterns))
     try:
-        _, paths = expand(patterns)
+        _, found = find_files(files)
         # What is left out, if something is, is found by reading everything, which is the job's work.
-        if len(paths) > MOST_FOOTERS or data.on_error != "raise":
-            return DataFacts(files=len(paths))
+        if len(found) > MOST_FOOTERS or data.on_error != "raise":
+            return DataFacts(files=len(found))
         # Counting the rows that meet filters means reading them, which is the job's work.
-        files = replace(files_of(data), patterns=tuple(patterns))
         source = open_source(files, replace(request_of(data), filters=()), to_read=False).source
     except DataError as error:
         return DataFacts(problem=Finding("error", f"data.{name}: {error.happened}", error.seen, error.todo))
-    return DataFacts(len(paths), len(source.units), sum(unit.rows for unit in source.units))
+    return DataFacts(len(found), len(source.units), sum(unit.rows for unit in source.units))
 
 
 def _within(seconds: float | None, work: Callable[[], T]) -> T:

@@ -26,6 +26,11 @@ DATA_ENDINGS = (
     *TFRECORD_ENDINGS,
     *(record + packed for record in TFRECORD_ENDINGS for packed in COMPRESSED_ENDINGS),
 )
+#: What numbers the parts of a whole, as TensorFlow Datasets and Beam name them: `x.tfrecord-00000-of-00010`.
+_PART = re.compile(r"-\d{5,}-of-\d{5,}(?=\.|$)")
+#: An ending that numbered parts have which have no other one, `x-00000-of-00010`; not one of `DATA_ENDINGS`, for it
+#: does not tell the format.
+PART_ENDING = "-00000-of-00000"
 
 
 class File(NamedTuple):
@@ -53,8 +58,8 @@ def expand(files: str | Sequence[str], endings: tuple[str, ...] = DATA_ENDINGS) 
 def find(files: str | Sequence[str], endings: tuple[str, ...] = DATA_ENDINGS) -> tuple[pafs.FileSystem, list[File]]:
     """The file system and the files behind a path, a directory, a glob, or a list of these, each file once.
 
-    Files in a directory are those below it that have one of the `endings`; names that begin with `_` or `.` are left
-    out. They come sorted by path within each entry of the list.
+    Files in a directory are those below it that have one of the `endings`, see `has_ending`; names that begin with `_`
+    or `.` are left out. They come sorted by path within each entry of the list.
 
     Raises:
         DataError: nothing there, or more than one file system.
@@ -73,6 +78,21 @@ def find(files: str | Sequence[str], endings: tuple[str, ...] = DATA_ENDINGS) ->
             found.setdefault(file.path, file)
     assert filesystem is not None
     return filesystem, list(found.values())
+
+
+def has_ending(path: str, endings: tuple[str, ...]) -> bool:
+    """Whether `path` has one of these endings, before or after the number of a part, or is a part of `PART_ENDING`."""
+    if path.endswith(endings):
+        return True
+    if "-of-" not in path:  # far quicker than the expression
+        return False
+    name = posixpath.basename(path)
+    number = _PART.search(name)
+    if number is None:
+        return False
+    before, after = name[: number.start()], name[number.end() :]
+    bare = after in ("", *COMPRESSED_ENDINGS) and not before.endswith(DATA_ENDINGS)
+    return (before + after).endswith(endings) or (bare and PART_ENDING in endings)
 
 
 def first_line(error: BaseException) -> str:
@@ -122,7 +142,7 @@ def _below(filesystem: pafs.FileSystem, root: str, endings: tuple[str, ...]) -> 
     start = len(root)
 
     def wanted(path: str) -> bool:
-        return path.endswith(endings) and "/_" not in (below := f"/{path[start:]}") and "/." not in below
+        return has_ending(path, endings) and "/_" not in (below := f"/{path[start:]}") and "/." not in below
 
     return _files(filesystem, root, wanted)
 
@@ -148,8 +168,13 @@ def _glob_regex(path: str) -> str:
     """`path` as a regular expression: `*` and `?` stay within a folder, `**/` crosses folders."""
     wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", path.removeprefix("./"))
-    regex = "".join(wild.get(part) or (part if part.startswith("[") else re.escape(part)) for part in parts)
+    regex = "".join(wild.get(part) or (_one_of(part) if part.startswith("[") else re.escape(part)) for part in parts)
     return rf"(?:\./)?{regex}"
+
+
+def _one_of(part: str) -> str:
+    """`[abc]` as it is; `[!abc]`, which stays within a folder, too."""
+    return re.sub(r"^\[[!^]", "[^/", part)
 
 
 def _files(filesystem: pafs.FileSystem, root: str, wanted: Callable[[str], bool]) -> Iterator[File]:

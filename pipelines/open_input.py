@@ -43,11 +43,11 @@ def format_of(path: str) -> Format:
     Raises:
         DataError: the ending is none that we know.
     """
-    if path.endswith(finding.PARQUET_ENDINGS):
+    if finding.has_ending(path, finding.PARQUET_ENDINGS):
         return "parquet"
-    if path.endswith(CSV_ENDINGS):
+    if finding.has_ending(path, CSV_ENDINGS):
         return "csv"
-    if path.endswith(finding.DATA_ENDINGS):
+    if finding.has_ending(path, finding.DATA_ENDINGS):
         return "tfrecord"
     todo = f"names must end in {' '.join((*finding.DATA_ENDINGS[:3], *CSV_ENDINGS))}"
     raise DataError("the format of a file is not known", path, todo)

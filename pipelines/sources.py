@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 
 from pipelines.damage import OnError, Skipped, readable
 from pipelines.errors import DataError
-from pipelines.files import DATA_ENDINGS, File, find
+from pipelines.files import DATA_ENDINGS, PARQUET_ENDINGS, PART_ENDING, File, find
 from pipelines.kept import document
 from pipelines.kept_indexes import read_indexes
 from pipelines.layout import Layout, Request
@@ -25,6 +25,11 @@ from pipelines.tfrecord import TFRecordSource
 Format = Literal["auto", "parquet", "tfrecord"]
 #: What decodes Parquet.
 Engine = Literal["arrow", "tensorflow_io"]
+_ENDINGS = {
+    "auto": DATA_ENDINGS,
+    "parquet": PARQUET_ENDINGS,
+    "tfrecord": (*(ending for ending in DATA_ENDINGS if ending not in PARQUET_ENDINGS), PART_ENDING),
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,15 @@ class Opened:
     skipped: Skipped = field(default_factory=Skipped)
 
 
+def find_files(files: Files) -> tuple[pafs.FileSystem, list[File]]:
+    """The file system and the files; in a directory, those whose names tell the format that was asked for.
+
+    Raises:
+        DataError: nothing there, or more than one file system.
+    """
+    return find(files.patterns, _ENDINGS[files.format])
+
+
 def open_source(files: Files, request: Request, *, to_read: bool = True) -> Opened:
     """The source of `files`, and the layout of `request` over it.
 
@@ -83,7 +97,7 @@ def open_source(files: Files, request: Request, *, to_read: bool = True) -> Open
         DataError: nothing there, files of several formats, what the format's source raises, or an engine that is not
             there.
     """
-    filesystem, found = find(files.patterns, DATA_ENDINGS)
+    filesystem, found = find_files(files)
     form = _format(files, found)
     if files.engine == "tensorflow_io":
         _check_tensorflow_io(files, form)
@@ -125,9 +139,8 @@ def _format(files: Files, found: list[File]) -> Format:
     named = [_named(file.path) for file in found]
     if len(set(named)) > 1:
         one, other = (found[named.index(kind)].path for kind in ("parquet", "tfrecord"))
-        raise DataError(
-            "data files are of several formats", f"{one}, {other}", "give them a dataset each, or set format"
-        )
+        todo = "give them a dataset each; or name the directory, and set format"
+        raise DataError("data files are of several formats", f"{one}, {other}", todo)
     return named[0]
 
 

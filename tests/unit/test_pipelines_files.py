@@ -11,8 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import DataError
-from pipelines.files import expand, find
+from pipelines.example_writer import example_of
+from pipelines.files import PART_ENDING, expand, find
 from pipelines.hive import in_names
+from pipelines.open_input import open_input
+from pipelines.sources import Files, find_files
+from pipelines.tfrecord_writer import write_records
 
 
 def write(path: Path) -> Path:
@@ -41,11 +45,18 @@ def folder(tmp_path: Path) -> Path:
         ("*/[0-9].parquet", ["a/1", "c/3"]),
         ("a/*.parquet", ["a/.hidden", "a/1"]),
         ("**/[123].parquet", ["a/1", "a/b/2", "c/3"]),
+        ("**/[!1x].parquet", ["a/b/2", "c/3"]),
+        ("**/[!12].parquet", ["a/_temporary/x", "c/3"]),
+        ("a[!x]*.parquet", []),
         ("a/**/[0-9x].parquet", ["a/1", "a/_temporary/x", "a/b/2"]),
     ],
 )
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_paths_directories_and_globs(folder: Path, scheme: str, pattern: str, names: list[str]) -> None:
+    if not names:
+        with pytest.raises(DataError, match="no data file is there"):
+            expand(f"{scheme}{folder}/{pattern}")
+        return
     _, paths = expand(f"{scheme}{folder}/{pattern}")
     assert [str(Path(path).relative_to(folder)).removesuffix(".parquet") for path in paths] == names
 
@@ -148,3 +159,39 @@ def test_the_columns_that_folders_name(tmp_path: Path, pattern: str) -> None:
         {"year": "2013", "town": "New York"},
         {"year": None, "town": "Z=1"},
     ]
+
+
+PARTS = [
+    "mnist-train.tfrecord-00000-of-00002",
+    "mnist-train.tfrecord-00001-of-00002",
+    "x.tfrecord-00000-of-00001.gz",
+    "y.tfrecord.gz-00000-of-00001",
+    "z-00000-of-00001.tfrecord",
+]
+BARE = ["train-00000-of-00002", "train-00001-of-00002", "zip-000000-of-100000.gz"]
+OTHERS = ["a-0-of-2", "b-00000-of-00002.txt", "c-00000-of-00002-old", "d-of-d", "e-00000-of-00002.crc"]
+
+
+def names_of(files: Files) -> list[str]:
+    return sorted(Path(file.path).name for file in find_files(files)[1])
+
+
+def test_parts_are_found_by_the_ending_before_their_number(tmp_path: Path) -> None:
+    for name in (*PARTS, *BARE, *OTHERS, "x.parquet-00000-of-00001"):
+        (tmp_path / name).touch()
+    assert names_of(Files((str(tmp_path),))) == sorted([*PARTS, "x.parquet-00000-of-00001"])
+    assert names_of(Files((str(tmp_path),), "parquet")) == ["x.parquet-00000-of-00001"]
+    assert names_of(Files((str(tmp_path),), "tfrecord")) == sorted([*PARTS, *BARE])
+    assert len(expand(str(tmp_path), (PART_ENDING,))[1]) == len(BARE)
+
+
+def test_parts_are_read_as_what_their_ending_tells(tmp_path: Path) -> None:
+    for name in PARTS[:2]:
+        write_records(str(tmp_path / name), [example_of({"x": [number]}) for number in (1, 2)])
+    assert open_input(str(tmp_path)).rows == 4
+
+
+def test_format_chooses_among_the_files_of_a_folder(folder: Path) -> None:
+    (folder / "a" / "x.tfrecord").touch()
+    assert names_of(Files((str(folder),), "parquet")) == ["1.parquet", "2.parquet", "3.parquet"]
+    assert names_of(Files((str(folder),), "tfrecord")) == ["x.tfrecord"]
