@@ -275,6 +275,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"extraEnv": [{"name": "HTTPS_PROXY", "value": "http://me:hush-hush@proxy:3128"}]},
         "extraEnv[0].value http://me:***@proxy:3128",
     ),
+    "a password beside a variable": (
+        {"extraEnv": [{"name": "URI", "value": "http://me:hush-hush$(MORE)@proxy, s3://a:$(B)@c"}]},
+        "extraEnv[0].value http://me:***@proxy, s3://a:***@c",
+    ),
+    "a password of another container": (
+        {"extraContainers": [{"name": "a", "image": "b", "args": ["--to", "s3://key:hush-hush@bucket"]}]},
+        "extraContainers[0].args[1] s3://key:***@bucket",
+    ),
     "a password of Redis": (
         {"gcsFaultTolerance": {"redisAddress": "redis://:hush-hush@redis:6379"}},
         "gcsFaultTolerance.redisAddress redis://:***@redis:6379",
@@ -346,6 +354,12 @@ def test_the_schema_finds_it(helm: Helm, case: str) -> None:
 ALLOWED: dict[str, dict[str, Any]] = {
     "names as long as may be": job(fullnameOverride="a" * 47),
     "a token's file is no secret": {"extraEnv": [{"name": "AWS_WEB_IDENTITY_TOKEN_FILE", "value": "/var/token"}]},
+    "a password that is a variable of a Secret": {
+        "extraEnv": [
+            {"name": "HTTPS_PROXY", "value": "http://me:$(PROXY_LOGIN)@proxy:3128"},
+            {"name": "TABLE", "value": "abfs://a@b/c?client_secret=$(A)&sig=$(B.c)"},
+        ]
+    },
     "a word in a name is no secret": {"extraEnv": [{"name": "TOKENIZERS_PARALLELISM", "value": "false"}]},
     "tasks that share a GPU": job(
         job={**JOB["job"], "roles": {"worker": {"replicas": 16, "gpus": 0.5}}},

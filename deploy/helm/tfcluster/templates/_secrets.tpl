@@ -21,10 +21,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- $places := dict "storage.uri" .Values.storage.uri "gcsFaultTolerance.redisAddress" .Values.gcsFaultTolerance.redisAddress -}}
-{{- range $place, $value := merge $places $lists (dict "job" .Values.job "runtimeEnv" .Values.runtimeEnv) -}}
-{{- include "tfcluster.refusePasswords" (list $place $value) -}}
-{{- end -}}
+{{- range $place, $value := omit .Values "files" "extraObjects" }}{{ include "tfcluster.refusePasswords" (list $place $value) }}{{ end -}}
 {{- end }}
 
 {{/* Refuses a password in any text of a value: (list "place" value). */}}
@@ -36,10 +33,17 @@
 {{- else if kindIs "slice" $value -}}
 {{- range $i, $part := $value }}{{ include "tfcluster.refusePasswords" (list (printf "%s[%d]" $place $i) $part) }}{{ end -}}
 {{- else if kindIs "string" $value -}}
-{{- if or (regexMatch (include "tfcluster.password" .) $value) (regexMatch (include "tfcluster.secretOption" .) $value) -}}
+{{- $rest := include "tfcluster.withoutReferences" $value -}}
+{{- if or (regexMatch (include "tfcluster.password" .) $rest) (regexMatch (include "tfcluster.secretOption" .) $rest) -}}
 {{- include "tfcluster.refuse" (list "a password is written out" (printf "%s %s" $place (include "tfcluster.shown" $value)) "give it by a Secret: storage.secretName, extraEnvFrom or gcsFaultTolerance.passwordSecret") -}}
 {{- end -}}
 {{- end -}}
+{{- end }}
+
+{{/* A text less passwords that are $(NAME), by which Kubernetes has a variable that may come from a Secret stand in another. */}}
+{{- define "tfcluster.withoutReferences" -}}
+{{- $name := `\$\([-._A-Za-z][-._A-Za-z0-9]*\)` -}}
+{{ regexReplaceAll (printf `(client_secret|sig)=%s(&|\s|$)` $name) (regexReplaceAll (printf ":%s@" $name) . "@") "${2}" }}
 {{- end }}
 
 {{/*
