@@ -54,7 +54,8 @@ def sentence(event: Event) -> str:
             return f"checkpoint {data['step']} evaluated{metrics_text(data.get('metrics', {}))}"
         case "profile" if data.get("status") == "done":
             traced = [name for name, trace in data["tasks"].items() if trace]
-            return f"traced {_names(traced)}: {data.get('verdict') or 'no verdict'}"
+            said = "; ".join([data.get("verdict") or "no verdict", *data.get("notes", [])])
+            return f"traced {_names(traced)}: {said}"
         case "profile" if data.get("status") in ("refused", "failed"):
             return f"no traces: {data.get('reason')}"
         case "lost":
@@ -72,7 +73,7 @@ def sentence(event: Event) -> str:
         case "restarting" if data.get("reason"):
             return f"going on elsewhere: {data['reason']}"
         case "restarting":
-            return f"restarting everything in {format_duration(data['after'])}"
+            return "restarting everything" + (f" in {format_duration(data['after'])}" if data["after"] else " at once")
         case "interrupted":
             return f"stopping: {data.get('reason')}"
         case _:
