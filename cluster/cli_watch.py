@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.cli_options import Context, Kubernetes, Namespace, RunName, Storage, kubernetes_settings, say
-from cluster.errors import StorageError
+from cluster.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
     from cluster.kube_settings import Settings
@@ -42,7 +42,10 @@ def tensorboard(
     """Serve the TensorBoard of one run, or of all runs of a storage; of a job on Kubernetes, by a forwarded port."""
     settings = kubernetes_settings(kubernetes, namespace, context)
     if settings is not None:
-        _of_kubernetes(run, settings, port)
+        if host != "localhost":
+            todo = "leave it out, and forward the port on: ssh -L 6006:localhost:6006 HOST"
+            raise SpecError("a forwarded port is this machine's own, and listens on localhost", f"--host {host}", todo)
+        _of_kubernetes(run, settings, port, task)
         return
     from cluster.board_views import RunView, StorageView, open_view
     from cluster.tensorboard import EXTRA, REFRESH, Server
@@ -73,13 +76,13 @@ def tensorboard(
             raise SystemExit(1)
 
 
-def _of_kubernetes(run: str, settings: Settings, port: int) -> None:
+def _of_kubernetes(run: str, settings: Settings, port: int, task: str | None) -> None:
     """Forward the port of a TensorBoard on the job's head, until Ctrl-C or the job's end."""
     from cluster.kubernetes import find_ray_job
     from cluster.ray_jobs import FINISHED
 
     job = find_ray_job(run, settings)
-    with _terminable(), contextlib.suppress(KeyboardInterrupt), job.tensorboard(port, say) as address:
+    with _terminable(), contextlib.suppress(KeyboardInterrupt), job.tensorboard(port, say, task) as address:
         typer.echo(f"TensorBoard of {job.id}: {address}\nCtrl-C ends it")
         sys.stdout.flush()
         while job.status() not in FINISHED:

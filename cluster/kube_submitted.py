@@ -204,21 +204,22 @@ class SubmittedRayJob:
             return job.profile(seconds, tasks)
 
     @contextlib.contextmanager
-    def tensorboard(self, port: int = 6006, tell: Tell = _to_stderr) -> Iterator[str]:
+    def tensorboard(self, port: int = 6006, tell: Tell = _to_stderr, task: str | None = None) -> Iterator[str]:
         """TensorBoard of the job, on its head, and here by a port that is forwarded; yields its address.
 
         Args:
             port: of this machine; 0 takes a free one.
             tell: hears of connections that fail.
+            task: whose dumps Debugger V2 shows; default: the first.
 
         Raises:
             RunNotFoundError: the job has no run directory yet, or no head any more.
             PreflightError: the port is taken.
             SubmissionError: TensorBoard does not start.
         """
-        run = self.run_dir()
+        command = ["tfcluster", "tensorboard", self.run_dir(), "--port", "0", *(["--task", task] if task else [])]
         with self._ray() as ray:
-            board = ray.also_run(["tfcluster", "tensorboard", run, "--port", "0"], f"TensorBoard of {self.id}")
+            board = ray.also_run(command, f"TensorBoard of {self.id}")
             try:
                 far = _board_port(board)
                 with self._forward(self._running_head(self._job()), far, port, tell) as forward:

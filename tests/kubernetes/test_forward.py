@@ -202,6 +202,9 @@ def test_tensorboard_of_the_job(
         served.write(submitter, f"run directory: {made.uri}")
         head.start(submission_of(space, job), "sh", "-c", f"cat {telling(made)}; sleep 600")
         served.anywhere = True  # TensorBoard takes a free port of the head, which is this machine
+        words = [TFCLUSTER, "tensorboard", job.id, "--task", "worker-9", "--port", "0", "-k", "--namespace", space.name]
+        refused = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert "no dumps of that task · worker-9 · dumps are of: none" in refused.stderr
         with job.tensorboard(0) as address, urllib.request.urlopen(address, timeout=60) as answer:
             assert b"TensorBoard" in answer.read()
         assert job.stop()
