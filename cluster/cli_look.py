@@ -65,6 +65,7 @@ def status(
             print_json(document)
         else:
             typer.echo(f"{job.id}: {document['status']} · {document['message']}")
+            typer.echo(f"next: tfcluster {_after(str(document['status']))} {job.id} {job.options}")
         return
     from cluster.run_text import run_document, run_rows, task_lines
     from cluster.runs import find_run, read_run
@@ -96,8 +97,12 @@ def _show_ray_job(job: SubmittedRayJob, *, as_json: bool) -> None:
     events = troubles(sight.events)
     if events:
         typer.echo("\nwarnings of the cluster:\n" + "\n".join(f"  {line}" for line in events))
-    todo = "stop" if state_of(sight.job) in ("PENDING", "RUNNING") else "logs"
-    typer.echo(f"\nnext: tfcluster {todo} {job.id} {job.options}")
+    typer.echo(f"\nnext: tfcluster {_after(state_of(sight.job))} {job.id} {job.options}")
+
+
+def _after(status: str) -> str:
+    """The command that a person wants who has seen the status of a submitted job."""
+    return {"PENDING": "logs --follow", "RUNNING": "top"}.get(status, "logs")
 
 
 def logs(
@@ -244,19 +249,38 @@ def _colours() -> bool:
 def report(
     run: RunName = "latest",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="where to; default: report.html in the run directory")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="where to, or - for standard output; default: report.html in the run directory"
+        ),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
+    address: Address = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
     storage: Storage = "./runs",
 ) -> None:
     """Write one HTML page about a run, which needs no network: what was asked, what happened, and how fast it was."""
-    from cluster.page import write_page
+    from cluster.page import keep, page_of, write_page
     from cluster.runs import find_run
 
-    file = write_page(find_run(run, storage), output)
+    job = submitted(run, address, kubernetes_settings(kubernetes, namespace, context))
+    if output == Path("-"):
+        typer.echo(page_of(find_run(run, storage)) if job is None else _page_of_job(job), nl=False)
+        return
+    if job is None:
+        file = write_page(find_run(run, storage), output)
+    else:
+        file = keep(_page_of_job(job), output or Path(f"{job.id}.html"))
     typer.echo(f"wrote {file}")
     if show:
         import webbrowser
 
         if not webbrowser.open(file.resolve().as_uri()):
             typer.echo("no browser here: copy the file to where there is one", err=True)
+
+
+def _page_of_job(job: RemoteJob) -> str:
+    with job.on_cluster() as ray:
+        return ray.report()

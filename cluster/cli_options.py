@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
@@ -12,6 +13,7 @@ from cluster.errors import SpecError
 
 if TYPE_CHECKING:
     from cluster.kube_settings import Settings
+    from cluster.ray_jobs import SubmittedJob
 
 
 class RemoteJob(Protocol):
@@ -52,6 +54,9 @@ class RemoteJob(Protocol):
 
     def wait(self, timeout: float | None = None, every: float = 1.0) -> str:
         """Wait for its end."""
+
+    def on_cluster(self) -> AbstractContextManager[SubmittedJob]:
+        """The job as Ray's Job API knows it, while the context lasts."""
 
 
 RunName = Annotated[str, typer.Argument(help="a run directory, the start of its name, 'latest', or a job's id")]

@@ -15,11 +15,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli_options import Context, Kubernetes, Namespace, RunName, Storage, kubernetes_settings, say
+from cluster.cli_options import (
+    Address,
+    Context,
+    Kubernetes,
+    Namespace,
+    RunName,
+    Storage,
+    kubernetes_settings,
+    print_json,
+    say,
+    submitted,
+)  # fmt: skip
 from cluster.errors import SpecError, StorageError
 
 if TYPE_CHECKING:
     from cluster.kube_settings import Settings
+    from cluster.top import Source
+    from cluster.watched import View
 
 RunOrStorage = Annotated[
     str,
@@ -119,9 +132,47 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def top(run: RunName = "latest", storage: Storage = "./runs") -> None:
+def top(
+    run: RunName = "latest",
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="without a terminal: each second until it ends")
+    ] = False,
+    address: Address = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    storage: Storage = "./runs",
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON document a line")] = False,
+) -> None:
     """Show a running job live: every task's state, step, speed, processors, memory and node; q ends it."""
-    from cluster.runs import find_run
-    from cluster.top import show
+    from cluster.top import show, tell
 
-    show(find_run(run, storage))
+    def write(view: View) -> None:
+        if as_json:
+            print_json(view.to_document())
+        else:
+            typer.echo(view.text())
+
+    with _source(run, address, kubernetes_settings(kubernetes, namespace, context), storage) as (source, pause):
+        if as_json or follow:
+            with _terminable(), contextlib.suppress(KeyboardInterrupt):
+                tell(source, pause, write, follow=follow)
+        else:
+            show(source, pause)
+
+
+@contextlib.contextmanager
+def _source(run: str, address: str | None, settings: Settings | None, storage: str) -> Iterator[tuple[Source, float]]:
+    """Who tells of the run, its directory or its cluster, and how many seconds to leave between two looks."""
+    from cluster.runs import find_run
+    from cluster.told import EVERY, told
+    from cluster.top import LOOK, LOOK_FAR
+    from cluster.watched import Watched
+
+    job = submitted(run, address, settings)
+    if job is None:
+        uri = find_run(run, storage)
+        yield Watched(uri), LOOK_FAR if "://" in uri else LOOK
+        return
+    with job.on_cluster() as ray, told(ray) as source:
+        yield source, EVERY

@@ -170,7 +170,7 @@ class SubmittedRayJob:
         if self._head(job) is None:
             todo = f"try again, or give it up: kubectl -n {self.namespace} delete rayjob {self.id}"
             raise SubmissionError("no head runs that could end the job in order", f"{self.id}: {said}", todo)
-        with self._ray() as ray:
+        with self.on_cluster() as ray:
             return ray.stop()
 
     def _delete(self) -> bool:
@@ -200,7 +200,7 @@ class SubmittedRayJob:
             CaptureError: no task could be traced.
             RunNotFoundError: the job has no run directory yet, or no head any more.
         """
-        with self._ray() as job:
+        with self.on_cluster() as job:
             return job.profile(seconds, tasks)
 
     @contextlib.contextmanager
@@ -218,7 +218,7 @@ class SubmittedRayJob:
             SubmissionError: TensorBoard does not start.
         """
         command = ["tfcluster", "tensorboard", self.run_dir(), "--port", "0", *(["--task", task] if task else [])]
-        with self._ray() as ray:
+        with self.on_cluster() as ray:
             board = ray.also_run(command, f"TensorBoard of {self.id}")
             try:
                 far = _board_port(board)
@@ -229,8 +229,12 @@ class SubmittedRayJob:
                     board.stop()
 
     @contextlib.contextmanager
-    def _ray(self) -> Iterator[SubmittedJob]:
-        """The job as Ray's Job API on its head knows it, while the context lasts."""
+    def on_cluster(self) -> Iterator[SubmittedJob]:
+        """The job as Ray's Job API on its head knows it, while the context lasts.
+
+        Raises:
+            RunNotFoundError: it has no head, not yet or not any more.
+        """
         job = self._job()
         head = self._running_head(job)
         submission = str((job.get("status") or {}).get("jobId") or "")

@@ -56,6 +56,16 @@ COLUMNS = {
 }
 
 
+def page_of(uri: str) -> str:
+    """The page about the run directory `uri`, a path or URI, as HTML.
+
+    Raises:
+        RunNotFoundError: not a run directory.
+        StorageError: it cannot be read.
+    """
+    return render(read_run(uri), time.time())
+
+
 def write_page(uri: str, output: Path | None = None) -> Path:
     """Write the page about the run directory `uri`; returns where it is.
 
@@ -67,8 +77,15 @@ def write_page(uri: str, output: Path | None = None) -> Path:
         RunNotFoundError: not a run directory.
         StorageError: it cannot be read, or the page not be written.
     """
-    page = render(read_run(uri), time.time())
-    file = output or _default_file(uri)
+    return keep(page_of(uri), output or _default_file(uri))
+
+
+def keep(page: str, file: Path) -> Path:
+    """Put a page where `file` is, all of it or nothing; returns it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         temporary.write_text(page, encoding="utf-8", errors="replace")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO, TypeVar
 
@@ -83,9 +84,30 @@ class SubmittedJob:
 
     def also_run(self, command: Sequence[str], name: str) -> SubmittedJob:
         """Run a command of ours on the cluster, beside the job."""
-        metadata = {"name": name, "launcher": "ray-tfcluster"}
+        metadata = {"name": name, "beside": self.id}  # `list` names it not: it is nobody's job
         made = self._ask(lambda client: client.submit_job(entrypoint=shlex.join(command), metadata=metadata))
         return SubmittedJob(str(made), self.address, self.token)
+
+    @contextlib.contextmanager
+    def on_cluster(self) -> Iterator[SubmittedJob]:
+        """This job, as of `cluster.kube_submitted.SubmittedRayJob`."""
+        yield self
+
+    def report(self) -> str:
+        """The page about the job, as HTML, see `cluster.page`: a small job on the cluster makes it.
+
+        Raises:
+            RunNotFoundError: the job has no run directory yet.
+            SubmissionError: there is none.
+        """
+        asking = self.also_run(["tfcluster", "report", self.run_dir(), "--output", "-"], f"report of {self.id}")
+        asking.wait(300.0, every=0.2)
+        output = asking.logs()
+        begin, end = output.find("<!doctype html>"), output.rfind("</html>")
+        if begin < 0 or end < 0:
+            seen = output.strip().rpartition("error: ")[2][-1000:] or "no output"
+            raise SubmissionError("the job's cluster made no page", seen, f"tfcluster logs {asking.id} {self.options}")
+        return f"{output[begin:end]}</html>\n"
 
     def profile(self, seconds: float = 3.0, tasks: Sequence[str] | None = None) -> dict[str, Any]:
         """Trace tasks of the job, see `cluster.profiling`: a small job on the cluster asks for it and waits.

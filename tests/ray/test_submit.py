@@ -143,6 +143,7 @@ def test_ray_job_submit_runs_the_same_launcher_and_stop_ends_it(head, job_folder
     traced = subprocess.run(asked, env=head, capture_output=True, text=True, timeout=120)
     assert traced.returncode == 0, traced.stdout + traced.stderr
     assert "tensorboard/plugins/profile/" in traced.stdout
+    check_it_is_seen_from_here(head, job_folder)
     stop = [TFCLUSTER, "stop", "by-hand", "--address", head["RAY_API_SERVER_ADDRESS"]]
     assert "stopping" in subprocess.run(stop, env=head, capture_output=True, text=True, timeout=60).stdout
     follow.stdout.read()
@@ -150,6 +151,27 @@ def test_ray_job_submit_runs_the_same_launcher_and_stop_ends_it(head, job_folder
     follow.wait(60)
     run = next((job_folder.parent / "runs").iterdir())
     assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
+
+
+def check_it_is_seen_from_here(head, job_folder):
+    """Its table and its page, from where its run directory is not; and nothing goes on there for them."""
+    where = ["by-hand", "--address", head["RAY_API_SERVER_ADDRESS"]]
+
+    def tfcluster(*words: str) -> str:
+        done = subprocess.run([TFCLUSTER, *words], env=head, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "worker-0  running" in tfcluster("top", *where)
+    view = json.loads(tfcluster("top", *where, "--json"))
+    assert [task["task"] for task in view["tasks"]] == ["worker-0"]
+    assert tfcluster("status", *where).splitlines()[-1] == f"next: tfcluster top {' '.join(where)}"
+    page = job_folder / "page.html"
+    tfcluster("report", *where, "--output", str(page))
+    assert "worker-0" in page.read_text()
+    assert page.read_text().endswith("</html>\n")
+    listed = subprocess.run([RAY, "job", "list"], env=head, capture_output=True, text=True, timeout=60).stdout
+    assert listed.count("status=<JobStatus.RUNNING") == 1, listed
 
 
 def test_a_packed_folder_runs_as_on_kubernetes(job_folder, tmp_path):

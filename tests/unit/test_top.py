@@ -20,6 +20,7 @@ from cluster.events import Event
 from cluster.runs import started_at
 from cluster.storage import RunDirectory
 from cluster.tasks import Task
+from cluster.watched import Watched
 
 GiB = 1 << 30
 FIRST, SECOND, PS = Task("worker", 0), Task("worker", 1), Task("ps", 0)
@@ -54,10 +55,14 @@ def written(tmp_path: Path) -> Written:
     return Written(tmp_path)
 
 
-def looked(written: Written, now: float = 1030.0) -> top.Watched:
-    watched = top.Watched(written.uri, clock=lambda: now)
+def looked(written: Written, now: float = 1030.0) -> Watched:
+    watched = Watched(written.uri, clock=lambda: now)
     watched.look()
     return watched
+
+
+def text(written: Written, now: float = 1030.0) -> list[str]:
+    return looked(written, now).view().text().splitlines()
 
 
 def step(number: int, at: float, task: Task = FIRST) -> Event:
@@ -65,9 +70,9 @@ def step(number: int, at: float, task: Task = FIRST) -> Event:
     return Event("step", 1, task, data, at)
 
 
-def screen(watched: top.Watched, height: int = 30, first: int = 0, wrong: str = "", width: int = 120) -> list[str]:
+def screen(watched: Watched, height: int = 30, first: int = 0, wrong: str = "", width: int = 120) -> list[str]:
     console = RichConsole(file=io.StringIO(), force_terminal=True, width=width, height=height, record=True)
-    console.print(top.drawn(watched, height, first, wrong))
+    console.print(top.drawn(watched.view(), height, first, wrong))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -87,7 +92,7 @@ def test_the_whole_table_as_text(written: Written) -> None:
         Event("lost", 1, SECOND, {"reason": "its process was ended by SIGKILL"}, 1021.0),
         Event("checkpoint", 1, FIRST, {"step": 50}, 1022.0),
     )  # fmt: skip
-    assert top.plain(looked(written)).splitlines() == [
+    assert text(written) == [
         written.uri,
         "running · 22.0s · epoch 1/2 · step 60 · loss 0.25 · 5 steps/s · 28.0s left · checkpoint 50",
         "worker 1 lost, 1 running · ps 1 running",
@@ -101,23 +106,22 @@ def test_the_whole_table_as_text(written: Written) -> None:
 
 def test_columns_that_nobody_fills_are_left_out(written: Written) -> None:
     written.start(FIRST, host="elsewhere")
-    lines = top.plain(looked(written)).splitlines()[4:]
+    lines = text(written)[4:]
     assert lines == ["task      state    step  node", "worker-0  running        10.0.0.0"]
 
 
 def test_restarts_are_shown(written: Written) -> None:
     written.start(FIRST, PS, host="elsewhere")
     written.add(Event("restarting", 1, FIRST, {"reason": "lost"}), Event("task_ready", 1, FIRST))
-    text = top.plain(looked(written))
-    assert "restarts" in text
-    assert "worker 1 running · ps 1 running · 1 restart" in text
+    assert "restarts" in text(written)[4]
+    assert "worker 1 running · ps 1 running · 1 restart" in text(written)
 
 
 def test_before_tasks_are_placed_those_of_the_spec_are_shown(written: Written, tmp_path: Path) -> None:
     spec = "entrypoint: train.py:train\nstrategy: parameter_server\nroles: {worker: 2, ps: 1}\n"
     Path(written.uri, "job.yaml").write_text(spec)
     written.add(Event("run_started", data={"hostname": "elsewhere"}), Event("attempt_started", 1))
-    assert "chief 1 waiting · worker 2 waiting · ps 1 waiting" in top.plain(looked(written))
+    assert "chief 1 waiting · worker 2 waiting · ps 1 waiting" in text(written)
 
 
 def test_a_terminal_shows_the_same_and_the_keys(written: Written) -> None:
@@ -156,7 +160,7 @@ def test_a_thousand_tasks(written: Written) -> None:
     assert lines[2] == "worker 1 lost, 999 running"
     assert lines[5].startswith("worker-777")
     assert lines[-1] == "tasks 1 to 34 of 1000 · space, b: next, previous · q ends"
-    assert len(top.plain(watched).splitlines()) == 1005
+    assert len(watched.view().text().splitlines()) == 1005
     assert spent < 5  # 7,000 events; drawing anew reads none of them again
     begun = time.process_time()
     watched.look()
@@ -167,12 +171,12 @@ def test_a_thousand_tasks(written: Written) -> None:
 def test_a_launcher_elsewhere_that_is_silent_may_be_gone(written: Written) -> None:
     written.start(FIRST, host="elsewhere")
     written.add(step(10, 1010.0))
-    assert "may be gone" not in top.plain(looked(written, 1300.0))
+    assert not any("may be gone" in line for line in text(written, 1300.0))
     late = looked(written, 1010.0 + 3 * 3600)
     told = "no word for 3h00m, its launcher on elsewhere may be gone"
-    assert top.plain(late).splitlines()[3] == told
+    assert late.view().text().splitlines()[3] == told
     assert screen(late)[3] == told
-    assert not late.over  # it may come back, or its storage
+    assert not late.view().over  # it may come back, or its storage
 
 
 # When it is over
@@ -182,15 +186,15 @@ def test_a_run_whose_launcher_is_gone_is_lost(written: Written) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as launcher:
         written.start(FIRST, pid=launcher.pid)
         watched = looked(written)
-        before = watched.over
+        before = watched.view().over
     watched.look()
-    assert (before, watched.over) == (False, True)
-    assert top.plain(watched).splitlines()[1].startswith("lost · ")
+    assert (before, watched.view().over) == (False, True)
+    assert watched.view().progress.startswith("lost · ")
 
 
 def test_no_run_directory(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match=r"it has no events\.jsonl"):
-        top.Watched(str(tmp_path))
+        Watched(str(tmp_path))
 
 
 # The command, on a terminal of its own
