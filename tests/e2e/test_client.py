@@ -68,6 +68,11 @@ def test_look_trace_show_and_stop(space: Space, settings: Document, tmp_path: Pa
     traced = json.loads(space.tfcluster("profile", job, *where, "--seconds", "1", "--json"))
     assert {task["task"] for task in traced["tasks"]} == {"worker-0", "worker-1"}
 
+    seen = json.loads(space.tfcluster("top", job, *where, "--json"))
+    assert [(task["task"], task["state"]) for task in seen["tasks"]] == [(f"worker-{i}", "running") for i in range(2)]
+    space.tfcluster("report", job, *where, "--output", str(tmp_path / "page.html"))
+    assert "worker-1" in (tmp_path / "page.html").read_text()
+
     board = subprocess.Popen(
         [*command, "tensorboard", job, *where, "--port", "0"], env=env, stdout=subprocess.PIPE, text=True
     )
