@@ -31,6 +31,7 @@ from cluster.order import job_folder, make_order
 from cluster.plan import Plan
 from cluster.progress import Progress
 from cluster.recorder import Recorder
+from cluster.same_data import SameData
 from cluster.save_desk import SaveDesk
 from cluster.tasks import Task, leader_of, runs_user_code
 from cluster.tensorboard import Beside
@@ -71,6 +72,7 @@ class Attempts:
         self._awaited: set[Task] = set()
         self._captures = CaptureDesk(plan, recorder.directory, self._tell, self._captured)
         self._drains, self._saves = Drains(), SaveDesk(self.leader, self._tell)
+        self._same_data = SameData()
         self._board, self._dumps = board, Dumps(recorder.directory.local, self._tell)
 
     @property
@@ -320,6 +322,7 @@ class Attempts:
         assert self._gang is not None
         self._inbox.clear()
         self._saves.forget()
+        self._same_data.forget()
         self._captures.forget()
         workers.tear_down(self._gang, grace)
         self._gang = None
@@ -359,6 +362,8 @@ class Attempts:
             return []
         if event.kind == "usage":
             self.instruments.sample(event)
+        if event.kind == "data_listed":
+            return self._same_data.take(event)
             return []
         if event.kind == "dumps" and event.task is not None and self._gang is not None:
             self._dumps.fetch(event, self._gang.workers[event.task])

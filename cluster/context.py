@@ -61,6 +61,7 @@ class TaskContext:
             resumes=self.expected_checkpoint is not None,
             leases=self._leases,
             note=self.note,
+            listed=lambda **data: self._channel.send("data_listed", **data),
             epoch_now=lambda: self.epoch,
             testing_now=lambda: self.testing,
         )

@@ -30,6 +30,7 @@ Kind = Literal[
     "failed",  # the task's code raised: type, message, traceback, peer, exit_code
     "lost",  # process, supervisor or node gone: reason, node_alive
     "node_draining",  # a node of some tasks is about to be lost: node, tasks, seconds
+    "data_listed",  # a task has listed data that it shares with others (not recorded, see cluster.same_data)
     "stop_answer",  # a task can save with the others, or not: round, passed (not recorded, see cluster.agreement)
     "hang",  # no step for timeouts.hang: tasks
     "placement_failed",  # error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from cluster.checkpoints import Position
 from cluster.coordinator import Leases
 from cluster.datasets import Standing, Standings, Starts, read_plan
 from cluster.errors import SpecError
+from cluster.same_data import told
 from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
 from pipelines.leases import Desk
@@ -33,10 +35,12 @@ class Feed:
         resumes: whether the attempt goes on from a checkpoint.
         leases: on a coordinator, what its workers lease.
         note: shows the user a sentence.
+        listed: tells the launcher what this task sees of data that it shares with others.
         epoch_now: the epoch that Keras' fit is in, while that is known.
         testing_now: whether Keras evaluates.
         standings: where the task stands in each dataset, if it is not on a coordinator.
         batch: rows of one step over all tasks: of the dataset that was trained on first, None before.
+        made: how many shared datasets of each name there were.
     """
 
     spec: JobSpec
@@ -47,10 +51,12 @@ class Feed:
     resumes: bool
     leases: Leases | None
     note: Callable[[str], None]
+    listed: Callable[..., None]
     epoch_now: Callable[[], int | None]
     testing_now: Callable[[], bool]
     standings: Standings = field(default_factory=Standings)
     batch: int | None = None
+    made: Counter[str] = field(default_factory=Counter)
 
     @property
     def rows(self) -> Standings | Leases:
@@ -93,6 +99,7 @@ class Feed:
         if isinstance(data, tf.data.Dataset):
             return shared_rows(data, sharding, self.shard)
         reader = array_reader(data, sharding, self.shard, shuffle=shuffle, seed=seed)
+        self._list("ctx.share", reader)
         self._start(f"shared {len(self.standings.by_name)}", reader, start, batch)
         return array_dataset(data, reader, resumes=self.resumes, per_step=self._batches_a_step())
 
@@ -122,6 +129,7 @@ class Feed:
         from pipelines.dataset import file_dataset
 
         reader = self._reader(name, data, self._sharding(name, data), self.shard)
+        self._list(f"data.{name}", reader)
         self._start(name, reader, start, data.batch)
         steps = self._batches_a_step()
         return file_dataset(reader, deterministic=data.deterministic, resumes=self.resumes, per_step=steps)
@@ -131,6 +139,12 @@ class Feed:
         if reader.skipped:
             self.note(f"data.{name}: {reader.skipped}")
         return reader
+
+    def _list(self, shown: str, reader: Reader) -> None:
+        """Have the launcher compare what this task sees with what the others do, see `cluster.same_data`."""
+        if self.workers > 1:
+            self.listed(**told(shown, self.made[shown], reader))
+        self.made[shown] += 1
 
     def _start(self, name: str, reader: Reader, position: Position | None, batch: int) -> None:
         """Have the reader's iterations start where training stands; the first one at `position`, where there is one."""

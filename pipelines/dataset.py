@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines import remote
 from pipelines.decode import spec_of, tensor
 from pipelines.layout import Request
+from pipelines.listing import listed
 from pipelines.reader import Reader, ReadPlan
 from pipelines.shards import Line, Remainder, Sharding
 from pipelines.sources import Engine, Files, Format
@@ -124,7 +126,9 @@ def leased_dataset(reader: Reader) -> tf.data.Dataset:
     """
     import tensorflow as tf
 
-    plan = tf.constant(reader.plan.to_json())
+    assert reader.plan.desk is not None
+    desk = replace(reader.plan.desk, listing=listed(reader.units))
+    plan = tf.constant(replace(reader.plan, desk=desk).to_json())
 
     def leases(reading: tf.Tensor) -> tf.data.Dataset:
         def lease(_: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.columns import Array
+from pipelines.errors import DataError
 from pipelines.leases import LeaseClient
+from pipelines.listing import counts, listed
 from pipelines.reader import Reader, ReadPlan
 from pipelines.shards import Block
 
@@ -24,14 +26,29 @@ class LeasedReader(Reader):
         plan: what to read, with a desk.
         secret: the job's.
         worker: this worker's index.
+
+    Raises:
+        DataError: it sees other rows than the coordinator does.
     """
 
     def __init__(self, plan: ReadPlan, secret: bytes, worker: int) -> None:
         super().__init__(plan)
+        self._compare(f"worker-{worker}")
         self._secret, self._worker = secret, worker
         self._client: LeaseClient | None = None
         self._reading = self._leases = 0
         self._blocks: collections.OrderedDict[Block, Future[pa.Table]] = collections.OrderedDict()
+
+    def _compare(self, worker: str) -> None:
+        """Lease no row of the coordinator's count that would be another one here."""
+        desk = self.plan.desk
+        if desk is not None and desk.listing and desk.listing != listed(self.units):
+            left_out = f"; {self.skipped}" if self.skipped else ""
+            raise DataError(
+                f"data.{desk.dataset} is not the same on {worker} and on the coordinator",
+                f"{counts(self.units)}; {desk.listing.partition(' ')[2]}" + left_out,
+                "run again when the files no longer change and every task can read all of them",
+            )
 
     def open(self) -> Array:
         """Begin to read, which ends an earlier reading: its number, an int64."""

@@ -31,11 +31,13 @@ class Desk:
         host: of the coordinator.
         port: a TCP port there.
         dataset: its name.
+        listing: what the coordinator sees of it, see `pipelines.listing`: a digest, a space, and counts.
     """
 
     host: str
     port: int
     dataset: str
+    listing: str = ""
 
 
 class LeaseServer:

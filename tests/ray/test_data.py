@@ -49,6 +49,27 @@ def test_each_row_is_on_exactly_one_worker_and_all_have_as_many_batches(start, p
     assert sorted(i for value in values for batch in value["batches"] for i in batch) == list(range(1001))
 
 
+def test_workers_that_see_other_files_are_refused(start, tmp_path, monkeypatch):
+    for home, parts in enumerate((3, 2)):
+        folder = tmp_path / str(home) / "data"
+        folder.mkdir(parents=True)
+        for part in range(parts):
+            pq.write_table(pa.table({"id": range(100)}), folder / f"part-{part}.parquet")
+    monkeypatch.setenv("HOME", str(tmp_path / "0"))
+    job = start(
+        entrypoint="train.py:rows_of_own_home",
+        args={"homes": str(tmp_path)},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        success="all_workers",
+        data={"train": {"files": "~/data", "batch": 32}},
+    )
+    error = job.failure()
+    assert isinstance(error, UserCodeError)
+    assert "data.train is not the same on all tasks · worker-0: 300 rows in 3 files; worker-1: 200 rows" in str(error)
+    assert "Traceback" not in str(error)
+
+
 def test_data_in_memory_is_shared_out_too(start):
     job = start(
         entrypoint="train.py:rows_shared",
