@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cluster.locations import shown
+from cluster.secrets import is_secret
 from tests.helm.cases import CASES, GPU_GROUP, JOB, S3, job
 from tests.helm.charts import Helm, RefusedError
 
@@ -324,6 +325,27 @@ def test_a_password_is_what_the_commands_take_for_one(helm: Helm) -> None:
     masks = [f'{{{{ include "tfcluster.shown" {json.dumps(uri)} | toJson }}}}' for uri in URIS]
     text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: masks}}\ndata: [{', '.join(masks)}]\n"
     assert helm.one("ConfigMap", {"extraObjects": [text]}, "masks")["data"] == [shown(uri) for uri in URIS]
+
+
+NAMES = {
+    "AZURE_STORAGE_ACCOUNT_KEY": True,
+    "AWS_SESSION_TOKEN": True,
+    "AZURE_STORAGE_CONNECTION_STRING": True,
+    "MYSQL_PWD_OR_PASSWORD_1": True,
+    "client_secret": True,
+    "AWS_ACCESS_KEY_ID": False,
+    "GOOGLE_APPLICATION_CREDENTIALS": False,  # the path of a file
+    "KEYBOARD": False,
+    "MONKEY": False,
+    "TOKENS": False,
+}
+
+
+def test_a_secret_is_what_the_commands_take_for_one(helm: Helm) -> None:
+    words = [f'{{{{ include "tfcluster.isSecret" "{name}" | quote }}}}' for name in NAMES]
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: secret}}\ndata: [{', '.join(words)}]\n"
+    found = helm.one("ConfigMap", {"extraObjects": [text]}, "secret")["data"]
+    assert [word == "true" for word in found] == [is_secret(name) for name in NAMES] == list(NAMES.values())
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -2,12 +2,11 @@
 
 {{/* Secrets stand in Secrets: what is written here ends in objects that many may read. */}}
 {{- define "tfcluster.validateSecrets" -}}
-{{- $secret := "(?i)(^|_)(password|passwd|secret|token|credentials|api_?key|access_?key|private_?key|connection_?string)(_|$)" -}}
 {{- $lists := dict "extraEnv" .Values.extraEnv "head.env" (.Values.head.env | default list) -}}
 {{- range $name, $group := include "tfcluster.groups" . | fromYaml }}{{ $_ := set $lists (printf "workerGroups.%s.env" $name) ($group.env | default list) }}{{ end -}}
 {{- range $place, $variables := $lists -}}
 {{- range $variables -}}
-{{- if and .value (regexMatch $secret .name) (not (regexMatch "(?i)_(id|file|path)$" .name)) -}}
+{{- if and .value (include "tfcluster.isSecret" .name) -}}
 {{- include "tfcluster.refuse" (list "a secret is written out" (printf "%s in %s" .name $place) "put it into a Secret and name it: valueFrom.secretKeyRef, extraEnvFrom or storage.secretName") -}}
 {{- end -}}
 {{- end -}}
@@ -16,12 +15,17 @@
 {{- range $role, $settings := .Values.job.roles }}{{ if kindIs "map" $settings }}{{ $_ := set $maps (printf "job.roles.%s.env" $role) ($settings.env | default dict) }}{{ end }}{{ end -}}
 {{- range $place, $variables := $maps -}}
 {{- range $name, $value := $variables -}}
-{{- if and (regexMatch $secret $name) (not (regexMatch "(?i)_(id|file|path)$" $name)) -}}
+{{- if include "tfcluster.isSecret" $name -}}
 {{- include "tfcluster.refuse" (list "a secret is written out" (printf "%s in %s" $name $place) "put it into a Secret and name it: extraEnv with valueFrom.secretKeyRef, extraEnvFrom or storage.secretName") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $place, $value := omit .Values "files" "extraObjects" }}{{ include "tfcluster.refusePasswords" (list $place $value) }}{{ end -}}
+{{- end }}
+
+{{/* Whether a variable of that name holds a secret, by the pattern of cluster/secrets.py, and not where one lies. */}}
+{{- define "tfcluster.isSecret" -}}
+{{- if and (regexMatch "(?i)SECRET|PASSWORD|PASSWD|TOKEN$|_KEY$|CONNECTION_STRING$" .) (not (regexMatch "(?i)_(id|file|path)$" .)) }}true{{ end -}}
 {{- end }}
 
 {{/* Refuses a password in any text of a value: (list "place" value). */}}
