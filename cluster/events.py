@@ -27,7 +27,7 @@ Kind = Literal[
     "evaluated",  # the evaluator has seen one: step, metrics
     "notice",  # a sentence for the user
     "finished",  # the task's code returned: value
-    "failed",  # the task's code raised: type, message, traceback, peer, exit_code
+    "failed",  # the task's code raised: type, message, traceback, peer, passing (no error of its own), exit_code
     "lost",  # process, supervisor or node gone: reason, node_alive
     "node_draining",  # a node of some tasks is about to be lost: node, tasks, seconds
     "data_listed",  # a task has listed data that it shares with others (not recorded, see cluster.same_data)

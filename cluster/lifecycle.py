@@ -337,18 +337,20 @@ _HANDLERS = {
 
 
 def user_failures(state: State) -> tuple[Event, ...]:
-    """Those failures that are the user's own errors: of their code, and not the echo of another task's loss."""
+    """Those failures that are the user's own errors: of their code, not an echo of another task's loss, nor passing."""
     script = state.spec.script is not None
-    return tuple(
-        f
-        for f in state.failures
-        if f.kind == "failed" and f.task and not is_echo(f) and runs_user_code(f.task, state.spec.strategy, script)
-    )
+    raised = (f for f in state.failures if f.kind == "failed" and not is_echo(f) and not is_passing(f))
+    return tuple(f for f in raised if f.task and runs_user_code(f.task, state.spec.strategy, script))
 
 
 def is_echo(failure: Event) -> bool:
     """Whether a task only tells that another one is gone."""
     return failure.kind == "failed" and bool(failure.data.get("peer"))
+
+
+def is_passing(failure: Event) -> bool:
+    """Whether a task failed for what may be over in the next attempt, as a storage that gives no answer."""
+    return failure.kind == "failed" and bool(failure.data.get("passing"))
 
 
 def group_failures(failures: tuple[Event, ...]) -> list[tuple[Event, list[Task]]]:

@@ -92,13 +92,14 @@ def _finish(channel: Channel, tracer: Tracer, value: Any) -> int:
 
 def _fail(order: Launch, channel: Channel, error: BaseException) -> int:
     from cluster.parameter_server import is_peer_error
-    from pipelines.errors import data_error_in
+    from pipelines.errors import UnreachableDataError, data_error_in
 
     error = data_error_in(error) or _mismatch(order, error) or error
     text = shown(user_traceback(error))
     print(text, file=sys.stderr, flush=True)
     data: dict[str, Any] = {"type": type(error).__name__, "message": shown(_first_line(error)), "traceback": text}
-    channel.send("failed", **data, peer=is_peer_error(error), exit_code=1)
+    passing = isinstance(error, UnreachableDataError)
+    channel.send("failed", **data, peer=is_peer_error(error), passing=passing, exit_code=1)
     return 1
 
 

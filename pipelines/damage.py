@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UnreachableDataError
 from pipelines.shards import Unit
 from pipelines.source import Source
 
@@ -53,6 +53,7 @@ def readable(source: Source, on_error: OnError, skipped: Skipped) -> tuple[Unit,
 
     Raises:
         DataError: none of them can be read.
+        UnreachableDataError: the storage does not give one of them, which is then not known to be damaged.
     """
     if on_error == "raise":
         return source.units
@@ -60,6 +61,8 @@ def readable(source: Source, on_error: OnError, skipped: Skipped) -> tuple[Unit,
     def error_of(unit: Unit) -> DataError | None:
         try:
             source.read(unit)
+        except UnreachableDataError:
+            raise
         except DataError as error:
             return error
         return None

@@ -1,4 +1,4 @@
-"""The one error of this package, and how to find it again inside an error of TensorFlow's."""
+"""The errors of this package, and how to find them again inside an error of TensorFlow's."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class DataError(Exception):
         return " · ".join(part for part in (self.happened, self.seen, self.todo) if part)
 
 
+class UnreachableDataError(DataError):
+    """The storage does not give data that may be good: nothing that is left out, and worth another try."""
+
+
 def data_error_in(error: BaseException) -> DataError | None:
     """The `DataError` that TensorFlow turned into text while it ran a dataset, if `error` holds one.
 
@@ -31,5 +35,7 @@ def data_error_in(error: BaseException) -> DataError | None:
     """
     if isinstance(error, DataError):
         return error
-    match = re.search(r"\bDataError: ([^\n]*)", str(error))
-    return DataError(*match[1].split(" · ", 2)) if match else None
+    match = re.search(r"\b(Unreachable)?DataError: ([^\n]*)", str(error))
+    if match is None:
+        return None
+    return (UnreachableDataError if match[1] else DataError)(*match[2].split(" · ", 2))

@@ -14,13 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UnreachableDataError
 from pipelines.files import File, first_line
 from pipelines.kept import keep, listed, recall
+from pipelines.retries import Held, retried
 
 _THREADS = 16
 #: Fewer files than this are read anew: that is as quick as looking them up.
 _WORTH_KEEPING = 64
+#: Bytes at the end of a file that Arrow reads at least, and those of them that tell how long the footer is.
+_TAIL, _END = 65_536, 8
 #: Of a file: rows and bytes by row group, and its schema, of which there are few.
 _LEARNED = pa.schema(
     {
@@ -105,13 +108,31 @@ def read_footer(filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
 
     Raises:
         DataError: the file is not there, or its footer cannot be read.
+        UnreachableDataError: the storage does not give it.
     """
     try:
-        return pq.read_metadata(path, filesystem=filesystem)
+        return retried(lambda: _footer_or_blame(filesystem, path), f"{path}, footer")
     except FileNotFoundError:
         raise DataError("a data file is not there", path, "check the path") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError("cannot read the footer of a Parquet file", path, first_line(error)) from None
+
+
+def _footer_or_blame(filesystem: pafs.FileSystem, path: str) -> pq.FileMetaData:
+    """The footer; an `OSError` only where the storage is to blame, see `pipelines.parquet`."""
+    try:
+        return pq.read_metadata(path, filesystem=filesystem)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+    with filesystem.open_input_file(path) as file:
+        size = file.size()
+        length = int.from_bytes(file.read_at(_END, max(0, size - _END))[:4], "little") + _END
+        held = Held(file, max(0, size - max(_TAIL, length if length <= size else 0)), size)
+    try:
+        return pq.read_metadata(held)
+    except OSError as error:
+        raise pa.ArrowInvalid(str(error)) from None
 
 
 def _read(
@@ -123,7 +144,7 @@ def _read(
         try:
             metadata = read_footer(filesystem, file.path)
         except DataError as error:
-            if on_error is None:
+            if on_error is None or isinstance(error, UnreachableDataError):
                 raise
             on_error(file.path, error)
             return None

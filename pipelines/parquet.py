@@ -19,13 +19,14 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.apart import flattened
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UnreachableDataError
 from pipelines.files import File, first_line
 from pipelines.filters import Condition, condition_of
 from pipelines.footers import Footers, read_footer, read_footers
 from pipelines.hive import Values, folder_columns
 from pipelines.layout import Layout, Request, layout_of
 from pipelines.leaf_reader import Leaves, leaves_of, read_leaves
+from pipelines.retries import Held, retried
 from pipelines.schema import describe, kind_of
 from pipelines.shards import Unit
 from pipelines.source import where
@@ -33,6 +34,8 @@ from pipelines.source import where
 _THREADS = 8
 #: Whole footers that are kept in memory, for files of which several row groups are read.
 _FOOTERS = 64
+#: Bytes that Arrow may read behind a column, for writers that count too few.
+_PADDING = 128
 
 
 class ParquetSource:
@@ -85,6 +88,7 @@ class ParquetSource:
 
         Raises:
             DataError: the row group cannot be read; names file, row group and, where it is one, the column.
+            UnreachableDataError: the storage does not give it.
         """
         table = self._read_columns(unit, self._read_names)
         found = table if self._condition is None else table.filter(self._condition.of_rows)
@@ -95,19 +99,45 @@ class ParquetSource:
 
     def _read_columns(self, unit: Unit, names: list[str]) -> pa.Table:
         try:
-            table = self._decode(unit, names)
+            table = retried(partial(self._decode_or_blame, unit, names), where(unit))
         except (pa.ArrowException, OSError, ValueError) as error:
             culprit = self._culprit(unit, names)
             raise DataError("cannot read a row group", where(unit, culprit), _todo(error)) from None
         return self._with_folders(table, unit)
 
+    def _decode_or_blame(self, unit: Unit, names: list[str]) -> pa.Table:
+        """`_decode`, which raises an `OSError` only where the storage is to blame.
+
+        Arrow raises the same error for damage as some file systems for their own. So the bytes are fetched again, and
+        decoded from memory: what fails then is damage.
+        """
+        try:
+            return self._decode(unit, names)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+        footer, leaves = self._opened(unit.file)
+        group = footer.row_group(unit.row_group)
+        chunks = [group.column(index) for name in names for index in leaves.places.get(name, ())]
+        starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
+        ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
+        with self._filesystem.open_input_file(unit.file) as file:
+            held = Held(file, min(starts, default=0), max(ends, default=0) + _PADDING)
+        try:
+            return self._decode_from(held, unit, names)
+        except OSError as error:
+            raise pa.ArrowInvalid(str(error)) from None
+
     def _decode(self, unit: Unit, names: list[str]) -> pa.Table:
         """These columns of a row group, all rows of it; other engines do only this in another way."""
         with self._filesystem.open_input_file(unit.file) as file:
-            with self._opening.setdefault(unit.file, Lock()):  # all threads begin with the same file
-                footer, leaves = self._opened(unit.file)
-            reader = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
-            return read_leaves(reader, unit.row_group, names, leaves)
+            return self._decode_from(file, unit, names)
+
+    def _decode_from(self, file: pa.NativeFile | Held, unit: Unit, names: list[str]) -> pa.Table:
+        with self._opening.setdefault(unit.file, Lock()):  # all threads begin with the same file
+            footer, leaves = self._opened(unit.file)
+        reader = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
+        return read_leaves(reader, unit.row_group, names, leaves)
 
     def _open(self, path: str) -> tuple[pq.FileMetaData, Leaves]:
         """The footer of a file, and its columns, which are the same in all files of one schema."""
@@ -131,6 +161,8 @@ class ParquetSource:
             return None
         try:
             self._read_columns(unit, [])
+        except UnreachableDataError:
+            raise
         except DataError:
             return None
         if len(names) == 1:
@@ -138,6 +170,8 @@ class ParquetSource:
         for name in names:
             try:
                 self._read_columns(unit, [name])
+            except UnreachableDataError:
+                raise
             except DataError:
                 return name
         return None
@@ -189,7 +223,8 @@ class ParquetSource:
         path = units[0].file
         partition = _equals(self._folders.get(path, {}))
         fragment = pads.ParquetFileFormat().make_fragment(path, self._filesystem, partition_expression=partition)
-        return [units[group.id] for group in fragment.subset(condition.of_files, schema=self.schema).row_groups]
+        chosen = retried(lambda: fragment.subset(condition.of_files, schema=self.schema).row_groups, path)
+        return [units[group.id] for group in chosen]
 
 
 def _all_units(footers: Footers) -> tuple[Unit, ...]:

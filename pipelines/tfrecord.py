@@ -23,8 +23,10 @@ from pipelines import crc
 from pipelines.errors import DataError
 from pipelines.framing import HEADER, footers, hop
 from pipelines.inflate import Inflater, Mark, check_compression
+from pipelines.retries import retried
 from pipelines.shards import Unit
-from pipelines.tfrecord_index import DAMAGED, FileIndex, Where, changed, index_files, reading
+from pipelines.source import where
+from pipelines.tfrecord_index import DAMAGED, FileIndex, Where, blaming, changed, index_files
 
 #: What `read` gives.
 SCHEMA = pa.schema([pa.field("record", pa.large_binary(), nullable=False)])
@@ -88,17 +90,22 @@ class TFRecordSource:
 
         Raises:
             DataError: the file cannot be read, has changed, or a record in it is damaged; with file, record and offset.
+            UnreachableDataError: the storage does not give it.
         """
         index = self._indexes[unit.file]
-        begin, end = index.starts[unit.row_group], index.starts[unit.row_group + 1]
-        with reading(self._filesystem, index.path) as file:
+        with blaming(index.path):
+            return _records(retried(lambda: self._bytes(index, unit.row_group), where(unit)), index, unit)
+
+    def _bytes(self, index: FileIndex, number: int) -> bytes:
+        """What unit `number` of a file holds."""
+        begin, end = index.starts[number], index.starts[number + 1]
+        with self._filesystem.open_input_file(index.path) as file:
             if file.size() != index.size:
                 raise changed(f"{index.path}, {index.size} bytes then, {file.size()} now")
             if index.compression:
-                data = self._inflated(file, index, unit.row_group)
-            else:
-                data = file.read_at(end - begin, begin)
-        return _records(data, index, unit)
+                return self._inflated(file, index, number)
+            data: bytes = file.read_at(end - begin, begin)
+            return data
 
     def _inflated(self, file: pa.NativeFile, index: FileIndex, number: int) -> bytes:
         """The bytes of unit `number` of a compressed file."""

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UnreachableDataError
 from pipelines.framing import FRAME, HEADER, HEADER_TYPE, Headers, hop
 from pipelines.inflate import Inflater
+from pipelines.retries import retried
 from pipelines.shards import Unit
 
 #: A unit ends before the record with which it would be larger than either; one larger record is a unit of its own.
@@ -93,7 +94,7 @@ def index_files(
                 try:
                     found[path] = pending[path].result() if path in pending else known[path]
                 except DataError as error:
-                    if on_error is None:
+                    if on_error is None or isinstance(error, UnreachableDataError):
                         raise
                     on_error(error)
         finally:
@@ -112,7 +113,12 @@ def index_file(filesystem: pafs.FileSystem, path: str, compression: str | None =
     Raises:
         DataError: as for `TFRecordSource`.
     """
-    with reading(filesystem, path) as file:
+    with blaming(path):
+        return retried(lambda: _index_file(filesystem, path, compression), path)
+
+
+def _index_file(filesystem: pafs.FileSystem, path: str, compression: str | None) -> FileIndex:
+    with filesystem.open_input_file(path) as file:
         size = file.size()
         if size == 0:
             raise DataError("the TFRecord file is empty", f"{path}, 0 bytes", "write it again, or leave it out")
@@ -285,11 +291,10 @@ def changed(at: str) -> DataError:
 
 
 @contextlib.contextmanager
-def reading(filesystem: pafs.FileSystem, path: str) -> Iterator[pa.NativeFile]:
-    """The open file, and errors of its file system in our words."""
+def blaming(path: str) -> Iterator[None]:
+    """Errors of a file's file system in our words."""
     try:
-        with filesystem.open_input_file(path) as file:
-            yield file
+        yield
     except FileNotFoundError:
         raise DataError("the data file is not there", path, "it may have been moved while in use") from None
     except (pa.ArrowException, OSError) as error:

@@ -79,6 +79,9 @@ def event_of(words: str, attempt: int = 1) -> Event:
         case ["failed", name, *kind]:
             told = {"type": (kind or ["ValueError"])[0], "message": "too large", "traceback": "Traceback …"}
             return Event("failed", attempt, task_of(name), {**told, "peer": False})
+        case ["unreachable", name]:
+            why: dict[str, Any] = {"type": "UnreachableDataError", "message": "no data · x.parquet", "passing": True}
+            return Event("failed", attempt, task_of(name), why)
         case ["echo", name]:
             data = {"type": "UnavailableError", "message": "connection reset", "traceback": "Traceback …", "peer": True}
             return Event("failed", attempt, task_of(name), data)
@@ -591,6 +594,22 @@ def test_an_echo_that_comes_before_the_loss_does_not_hide_it() -> None:
     assert job.on("settled") == "end, finish TaskLostError"
     assert "worker-1 lost" in str(job.error)
     assert "UnavailableError" not in str(job.error)
+
+
+@pytest.mark.parametrize("kind", ["multi worker", "ps function"])
+def test_a_storage_that_gives_no_data_is_a_loss_and_told_as_it_is(kind: str) -> None:
+    job = running(kind)
+    task = "chief-0" if kind == "ps function" else "worker-1"
+    assert job.on(f"unreachable {task}", "settled") == AGAIN
+    job = running(kind, failure={"max_restarts": 0})
+    assert job.on(f"unreachable {task}", "settled") == "end, finish TaskLostError"
+    assert f"{task} lost · UnreachableDataError: no data · x.parquet (attempt 1 of 1)" in str(job.error)
+
+
+def test_an_error_of_the_users_own_counts_before_a_storage_that_gives_no_data() -> None:
+    job = running()
+    job.on("unreachable worker-0", "failed worker-1")
+    assert job.on("settled") == FAILS
 
 
 def test_echoes_alone_are_told_as_what_they_are() -> None:

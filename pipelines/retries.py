@@ -1,0 +1,83 @@
+"""Reads of a storage that may fail for a moment: tried again a few times, and never taken for damage of the data."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pyarrow as pa
+
+from pipelines.errors import UnreachableDataError
+from pipelines.files import first_line
+
+T = TypeVar("T")
+#: Seconds before each further try.
+WAITS = (0.25, 1.0, 4.0)
+#: What another try does not change.
+_LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def retried(read: Callable[[], T], what: str) -> T:
+    """`read()`, again after each of `WAITS` while it raises an `OSError` that may pass.
+
+    Args:
+        read: what is tried; errors of what was read, not of reading, it must not raise as `OSError`.
+        what: is read, as the error names it.
+
+    Raises:
+        UnreachableDataError: it still fails.
+        OSError: that a file is not there, or must not be read.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return read()
+        except _LASTING:
+            raise
+        except OSError as error:
+            if wait is None:
+                seen = f"{what}: {first_line(error)}, {len(WAITS) + 1} times"
+                todo = "the data may well be good: see whether the storage can be reached, and try again"
+                raise UnreachableDataError("the storage does not give the data", seen, todo) from None
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+class Held(io.RawIOBase):
+    """A part of a file in memory, at its place: whatever cannot be read of it now is not the storage's fault.
+
+    Args:
+        file: the open file.
+        start: of the part.
+        stop: its end, exclusive.
+    """
+
+    def __init__(self, file: pa.NativeFile, start: int, stop: int) -> None:
+        self._size = int(file.size())
+        self._start, self._at = start, 0
+        self._content = file.read_at(max(0, min(stop, self._size) - start), start)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place of the whole file."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The place in the whole file."""
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; none outside of the part."""
+        begin = self._at - self._start
+        found: bytes = self._content[begin:][: size if size >= 0 else None] if begin >= 0 else b""
+        self._at += len(found)
+        return found
