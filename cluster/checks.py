@@ -32,6 +32,7 @@ def findings_of(spec: JobSpec, groups: Sequence[Group], nodes: Sequence[Node], f
         yield from _data_findings(spec, name, facts.data.get(name), facts)
         yield from _prepared_findings(spec, name, data, nodes, facts)
         yield from _batch_findings(spec, name, data)
+        yield from _order_findings(spec, name, data)
     yield from _version_findings(spec, nodes, facts)
     yield from _tensorboard_findings(spec, facts)
     yield from capacity_findings(spec, groups, nodes, autoscaling=facts.autoscaling)
@@ -134,6 +135,17 @@ def _batch_findings(spec: JobSpec, name: str, data: DataSpec) -> Iterator[Findin
             f"data.{name}.batch, the global batch, cannot be divided evenly among the replicas",
             f"{data.batch} rows, {replicas} GPUs",
             _nearest_batches(data.batch, replicas),
+        )
+
+
+def _order_findings(spec: JobSpec, name: str, data: DataSpec) -> Iterator[Finding]:
+    """Leased rows come in their order whatever the spec says."""
+    if not data.deterministic and spec.strategy != "parameter_server":
+        yield Finding(
+            "note",
+            f"a restart repeats an epoch of data.{name} from its start, for its batches come in no known order",
+            f"data.{name}.deterministic: false",
+            "leave it out where each row is to be trained on once an epoch",
         )
 
 

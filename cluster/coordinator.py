@@ -14,6 +14,7 @@ from cluster.datasets import check_unchanged
 from pipelines.dataset import leased_dataset
 from pipelines.leases import Desk, LeaseServer
 from pipelines.ledger import Ledger
+from pipelines.listing import digest
 from pipelines.reader import Reader
 from pipelines.remote import counted
 from pipelines.shards import Span
@@ -37,7 +38,7 @@ class Leases:
     def __init__(self, host: str, secret: bytes, workers: int) -> None:
         self._server = LeaseServer(host, secret)
         self._workers = workers
-        self._orders: dict[str, Mapping[str, Any]] = {}
+        self._rows: dict[str, Mapping[str, Any]] = {}  # by dataset, what a position must be of
         self._resumed = (0, 0)  # an epoch of Keras, and how many of its steps earlier attempts did
         self.uncounted: set[str] | None = None
 
@@ -53,12 +54,13 @@ class Leases:
             DataError: an epoch has no batch, or `start` is of other rows.
         """
         reader = make_reader(self._server.desk(name))
-        if name not in self._orders:
+        if name not in self._rows:
             plan = reader.plan
             sharding, rows = plan.sharding, reader.chunk_rows
             ledger = Ledger(reader.rows, sharding.batch, self._workers, sharding.remainder, rows)
             self._server.add(name, ledger)
-            self._orders[name] = {"shuffle": plan.shuffle, "seed": plan.seed}
+            order = {"shuffle": plan.shuffle, "seed": plan.seed}
+            self._rows[name] = {"rows": reader.rows, "order": order, "listing": digest(reader.units)}
             if start is not None:
                 self._resume(name, start)
         dataset = leased_dataset(reader)
@@ -88,7 +90,7 @@ class Leases:
         """Plain values for a position after `batch` steps of `epoch`, where that is known, in this attempt."""
         steps = batch + (self.batches_done(epoch) if batch and epoch is not None else 0)
         found = self._server.to_dict()
-        return {name: {**data, "order": self._orders[name], "steps": steps} for name, data in found.items()}
+        return {name: {**data, **self._rows[name], "steps": steps} for name, data in found.items()}
 
     def resume(self, epoch: int, batch: int, data: Mapping[str, Any]) -> int:
         """Go on in every dataset that a position tells of; the epoch that the training goes on in.
@@ -96,7 +98,7 @@ class Leases:
         Raises:
             DataError: the files, or how they are shuffled, are no longer what they were.
         """
-        known = [name for name in self._orders if name in data]
+        known = [name for name in self._rows if name in data]
         for name in known:
             self._resume(name, data[name])
         self._resumed = epoch, max((data[name]["steps"] for name in known), default=0)
@@ -116,8 +118,7 @@ class Leases:
         self._server.close()
 
     def _resume(self, name: str, saved: Mapping[str, Any]) -> None:
-        now = self._server.to_dict()[name]["rows"], self._orders[name]
-        check_unchanged(name, (saved["rows"], saved["order"]), now)
+        check_unchanged(name, saved, self._rows[name])
         self._server.resume(name, tuple(Span(*span) for span in saved["line"]), int(saved["epoch"]))
 
 

@@ -11,6 +11,7 @@ from pipelines import shards
 from pipelines.errors import DataError
 from pipelines.layout import Request
 from pipelines.leases import Desk
+from pipelines.listing import digest
 from pipelines.reader import Reader, ReadPlan
 from pipelines.shards import Line, Sharding, Span
 from pipelines.sources import Files
@@ -21,18 +22,26 @@ def read_plan(data: DataSpec, sharding: Sharding, shard: int = 0, desk: Desk | N
     return ReadPlan(files_of(data), request_of(data), sharding, shard, data.shuffle, data.seed, desk=desk)
 
 
-def check_unchanged(name: str, then: tuple[int, Mapping[str, Any]], now: tuple[int, Mapping[str, Any]]) -> None:
-    """Refuse a position of other rows than those at hand; both are the number of rows, and what their order is of.
+def check_unchanged(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse a position of other rows than those at hand.
+
+    Args:
+        name: of the dataset.
+        then: `rows`, their number, `order`, what their order is of, and `listing`, the digest of their files, which
+            positions of earlier versions do not have.
+        now: the same of the rows at hand.
 
     Raises:
         DataError: they differ.
     """
-    if then != now:
-        raise DataError(
-            f"data.{name} is not what it was when the checkpoint was written",
-            f"{then[0]} rows, {then[1]}; now {now[0]} rows, {now[1]}",
-            "put the files and the order back, or start a new run",
-        )
+    counted, same_files = (then["rows"], then["order"]), then.get("listing") in (None, now["listing"])
+    if counted == (now["rows"], now["order"]) and same_files:
+        return
+    seen = f"{then['rows']} rows, {then['order']}; now {now['rows']} rows, {now['order']}"
+    if not same_files:
+        seen += ", in files of other names or with other row groups"
+    todo = "put the files and the order back, or start a new run"
+    raise DataError(f"data.{name} is not what it was when the checkpoint was written", seen, todo)
 
 
 def files_of(data: DataSpec) -> Files:
@@ -62,6 +71,9 @@ class Standing:
         rows: of the whole dataset.
         sharding: how this attempt shares them out.
         order: what the order of rows depends on besides the epoch; a position is worth nothing under another.
+        listing: digest of the files that hold them, see `pipelines.listing`.
+        ordered: whether batches come in that order; where they do not, the number of those that were trained on does
+            not tell which, so only positions between epochs are known.
         line: the rows that were before all tasks when the latest iteration of training began.
         resumed: the epoch that was resumed, and what is left of it.
         per_step: batches that a task takes in one step: one for each of its replicas.
@@ -71,6 +83,8 @@ class Standing:
     rows: int
     sharding: Sharding
     order: Mapping[str, Any]
+    listing: str = ""
+    ordered: bool = True
     line: Line = ()
     resumed: tuple[int, Line] | None = None
     per_step: int = 1
@@ -96,8 +110,11 @@ class Standing:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a position."""
         sharding = {"shards": self.sharding.shards, "batch": self.sharding.batch, "remainder": self.sharding.remainder}
-        order = dict(self.order)
-        return {"rows": self.rows, "order": order, "sharding": sharding, "line": self.line, "per_step": self.per_step}
+        return {**self._rows(), "sharding": sharding, "line": self.line, "per_step": self.per_step}
+
+    def _rows(self) -> dict[str, Any]:
+        """What a position must be of to be worth something."""
+        return {"rows": self.rows, "order": dict(self.order), "listing": self.listing}
 
     def resume(self, epoch: int, batch: int, saved: Mapping[str, Any], name: str) -> int:
         """Go on where a position of an earlier attempt, maybe with other tasks, left the dataset.
@@ -116,7 +133,7 @@ class Standing:
         Raises:
             DataError: the files, or how they are shuffled, are no longer what they were.
         """
-        check_unchanged(name, (saved["rows"], saved["order"]), (self.rows, dict(self.order)))
+        check_unchanged(name, saved, self._rows())
         line = tuple(Span(*span) for span in saved["line"])
         rest = shards.left(line, Sharding(**saved["sharding"]), batch * saved["per_step"])
         if shards.rows_in(rest) < self.sharding.shards * self._least():
@@ -152,12 +169,12 @@ class Standings:
 
     by_name: dict[str, Standing] = field(default_factory=dict)
 
-    def of(self, name: str, reader: Reader, per_step: int = 1) -> Standing:
+    def of(self, name: str, reader: Reader, per_step: int = 1, *, ordered: bool = True) -> Standing:
         """The standing of the dataset that `reader` reads, of which a step takes `per_step` batches."""
         plan = reader.plan
         if name not in self.by_name:
-            order = {"shuffle": plan.shuffle, "seed": plan.seed}
-            self.by_name[name] = Standing(reader.rows, plan.sharding, order, per_step=per_step)
+            order, listing = {"shuffle": plan.shuffle, "seed": plan.seed}, digest(reader.units)
+            self.by_name[name] = Standing(reader.rows, plan.sharding, order, listing, ordered, per_step=per_step)
         return self.by_name[name]
 
     def to_dict(self, batch: int, epoch: int | None = None) -> dict[str, Any]:
@@ -165,7 +182,10 @@ class Standings:
         return {
             name: standing.to_dict()
             for name, standing in self.by_name.items()
-            if standing.line and epoch in (None, standing.line[-1].epoch) and (batch or standing.ahead)
+            if standing.ordered
+            and standing.line
+            and epoch in (None, standing.line[-1].epoch)
+            and (batch or standing.ahead)
         }
 
     def resume(self, epoch: int, batch: int, data: Mapping[str, Any]) -> int:

@@ -130,7 +130,7 @@ class Feed:
 
         reader = self._reader(name, data, self._sharding(name, data), self.shard)
         self._list(f"data.{name}", reader)
-        self._start(name, reader, start, data.batch)
+        self._start(name, reader, start, data.batch, ordered=data.deterministic)
         steps = self._batches_a_step()
         return file_dataset(reader, deterministic=data.deterministic, resumes=self.resumes, per_step=steps)
 
@@ -146,9 +146,9 @@ class Feed:
             self.listed(**told(shown, self.made[shown], reader))
         self.made[shown] += 1
 
-    def _start(self, name: str, reader: Reader, position: Position | None, batch: int) -> None:
+    def _start(self, name: str, reader: Reader, position: Position | None, batch: int, *, ordered: bool = True) -> None:
         """Have the reader's iterations start where training stands; the first one at `position`, where there is one."""
-        standing = self.standings.of(name, reader, self._batches_a_step())
+        standing = self.standings.of(name, reader, self._batches_a_step(), ordered=ordered)
         first = 0 if position is None else _resumed(standing, position, name)
         starts = Starts(standing, self.epoch_now, self.testing_now, first)
 

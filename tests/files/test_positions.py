@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -327,6 +328,44 @@ def test_a_position_of_other_files_is_refused(files: Path, tmp_path: Path) -> No
     pq.write_table(pa.table({"id": range(300)}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"257 rows, .*; now 300 rows"):
         standing_at(tmp_path / "x.parquet", Sharding(2, 10)).resume(0, 1, before.to_dict(1))
+
+
+def test_a_position_of_other_files_with_as_many_rows_is_refused(files: Path, tmp_path: Path) -> None:
+    before = standing_at(files, Sharding(2, 10))
+    before.by_name["train"].begin(0, resumes=True)
+    saved = json.loads(json.dumps(before.to_dict(1)))
+    moved = tmp_path / "moved"
+    shutil.copytree(files, moved)
+    assert standing_at(moved, Sharding(2, 10)).resume(0, 1, saved) == 0, "the folder may be another"
+    (moved / "part-1.parquet").rename(moved / "part-3.parquet")
+    with pytest.raises(DataError, match="files of other names or with other row groups"):
+        standing_at(moved, Sharding(2, 10)).resume(0, 1, saved)
+    pq.write_table(pa.table({"id": range(ROWS)}), tmp_path / "one.parquet", row_group_size=19)
+    with pytest.raises(DataError, match=r"257 rows, .*; now 257 rows, .*, in files of other names"):
+        standing_at(tmp_path / "one.parquet", Sharding(2, 10)).resume(0, 1, saved)
+
+
+def test_a_position_without_a_digest_of_the_files_is_taken(files: Path) -> None:
+    """One that an earlier version wrote."""
+    before = standing_at(files, Sharding(2, 10))
+    before.by_name["train"].begin(0, resumes=True)
+    saved = before.to_dict(1)
+    del saved["train"]["listing"]
+    after = standing_at(files, Sharding(2, 10))
+    assert after.resume(0, 1, saved) == 0
+    assert after.by_name["train"].left_in(0) == 12
+
+
+def test_batches_in_any_order_have_positions_between_epochs_only(files: Path) -> None:
+    """How many were trained on does not tell which: a restart repeats the epoch from its start."""
+    standings = Standings()
+    reader = Reader(ReadPlan(Files((str(files),)), sharding=Sharding(2, 10)))
+    standings.of("train", reader, ordered=False).begin(4, resumes=True)
+    assert standings.to_dict(3, 4) == {}
+    assert standings.to_dict(3) == {}
+    assert standings.resume(4, 3, standings.to_dict(3)) == 4
+    assert (standings.batches_done(4), standings.batches_left(4)) == (0, 0)
+    assert standings.by_name["train"].begin(4, resumes=True) == (4, None)
 
 
 LARGE = 100_000_000

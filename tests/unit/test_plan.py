@@ -43,6 +43,14 @@ def only(plan: Plan, level: str) -> str:
     return str(plan.findings[0])
 
 
+def test_batches_in_no_known_order_are_repeated_after_a_restart() -> None:
+    data = {"train": {"files": "s3://b/d", "batch": 2, "deterministic": False}}
+    found = only(make_plan(job(roles={"worker": 2}, data=data), [node("n1", CPU=8)], FINE), "note")
+    assert "a restart repeats an epoch of data.train from its start" in found
+    servers = job("parameter_server", roles={"worker": 2, "ps": 1}, data=data)
+    assert make_plan(servers, [node("n1", CPU=8)], FINE).findings == ()
+
+
 def test_bundles_nodes_and_tf_config_of_each_task() -> None:
     spec = job(
         "parameter_server",
