@@ -27,10 +27,12 @@ from cluster.errors import (
 from cluster.events import Event, Kind
 from cluster.inbox import Inbox
 from cluster.instruments import Instruments
+from cluster.locations import shown
 from cluster.order import job_folder, make_order
 from cluster.plan import Plan
 from cluster.progress import Progress
 from cluster.recorder import Recorder
+from cluster.resuming import Origin
 from cluster.same_data import SameData
 from cluster.save_desk import SaveDesk
 from cluster.tasks import Task, leader_of, runs_user_code
@@ -55,12 +57,14 @@ class Attempts:
         directory: str,
         code: bytes | None,
         board: Beside | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.plan = plan
         self.recorder = recorder
         self.progress = Progress()
         self.instruments = Instruments(self.leader, tuple(task.task for task in plan.tasks), recorder.directory)
-        self.state, self._first = lifecycle.begin(plan.spec)
+        self._origin = origin
+        self.state, self._first = lifecycle.begin(plan.spec, None if origin is None else origin.step)
         self._on_plan, self._on_event, self._on_log = on_plan, on_event, on_log
         self._connection, self._directory, self._code = connection, directory, code
         self._secret = secrets.token_bytes(32)
@@ -116,6 +120,8 @@ class Attempts:
         self.recorder.event(started)
         self._on_plan(self.plan)
         self._on_event(started)
+        if self._origin is not None:
+            self._notice(f"goes on from checkpoint {self._origin.step} of {shown(self._origin.run)}")
 
     def _ended(self) -> None:
         """The last event; a storage that does not even take that has been told of, or is the run's error."""
@@ -135,7 +141,7 @@ class Attempts:
         except StorageError as error:
             self._error = error
         if self._error is None:  # it came while the end was being performed
-            self._error = InterruptedRunError("the run was stopped", reason, "its checkpoints are in the run directory")
+            self._error = InterruptedRunError("the run was stopped", reason, lifecycle.GO_ON)
 
     def _emit(self, event: Event) -> None:
         self.progress.take(event, self.leader)
@@ -328,6 +334,8 @@ class Attempts:
         self._gang = None
 
     def _finish(self, action: lifecycle.Finish) -> None:
+        if action.error is None and (missed := self._captures.never_came(self.progress.step)):
+            self._notice(missed)
         self._error = action.error
         self._done = True
 
@@ -360,10 +368,10 @@ class Attempts:
         if event.kind == "stop_answer":
             self._saves.answer(event)
             return []
-        if event.kind == "usage":
-            self.instruments.sample(event)
         if event.kind == "data_listed":
             return self._same_data.take(event)
+        if event.kind == "usage":
+            self.instruments.sample(event)
             return []
         if event.kind == "dumps" and event.task is not None and self._gang is not None:
             self._dumps.fetch(event, self._gang.workers[event.task])

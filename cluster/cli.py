@@ -64,6 +64,10 @@ def _colours() -> bool:
 @app.command()
 def run(
     spec: SpecFile,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="go on from the last checkpoint of this run: directory, name, or latest", metavar="RUN"),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="show no task output, only progress")] = False,
     code: Annotated[Path | None, typer.Option(hidden=True, help="the entrypoint, pickled by submit()")] = None,
     archive: Annotated[str | None, typer.Option(hidden=True, help="the job's folder, packed by submit()")] = None,
@@ -71,20 +75,22 @@ def run(
 ) -> None:
     """Run a job here: on a Ray of its own, or on the cluster of RAY_ADDRESS."""
     if archive is None:
-        _run(spec, quiet, code, as_json)
+        _run(spec, resume, quiet, code, as_json)
         return
     from cluster.kube_code import unpacked
 
     with unpacked(archive) as folder:
-        _run(folder / spec, quiet, folder / code if code else None, as_json)
+        _run(folder / spec, resume, quiet, folder / code if code else None, as_json)
 
 
-def _run(spec: Path, quiet: bool, code: Path | None, as_json: bool) -> None:
+def _run(spec: Path, resume: str | None, quiet: bool, code: Path | None, as_json: bool) -> None:
     from cluster.console import SilentConsole, make_console
     from cluster.launcher import run as run_job
     from cluster.spec import load
 
     job = load(spec)
+    if resume is not None:
+        job = job.model_copy(update={"resume": resume})
     if code is not None:
         import cloudpickle
 

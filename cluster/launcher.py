@@ -27,6 +27,7 @@ from cluster.plan import Plan, make_plan
 from cluster.preflight import gather, local_node
 from cluster.processes import require_linux
 from cluster.recorder import Recorder
+from cluster.resuming import bring, origin_of
 from cluster.runs import started_at
 from cluster.spec import JobSpec
 from cluster.storage import RunDirectory, resolve
@@ -122,11 +123,15 @@ def run(
         facts = gather(job, Path(where))
         plan = make_plan(job, connection.nodes, facts)
         plan.raise_for_errors()
-        recorder = Recorder(RunDirectory(_run_uri(job, where, connection)), plan)
+        storage = _storage(job, where, connection)
+        origin = origin_of(job.resume, job.name, storage, where)
+        recorder = Recorder(RunDirectory(_run_uri(job, storage)), plan)
+        if origin is not None:
+            bring(origin, recorder.directory.uri)
         recorder.begin()
         shown = (watcher.plan, watcher.event, watcher.log)
         board = stack.enter_context(_board(job, recorder))
-        attempts = Attempts(plan, recorder, *shown, connection, where, payload_code(spec), board)
+        attempts = Attempts(plan, recorder, *shown, connection, where, payload_code(spec), board, origin)
         error = attempts.run(_about(connection, recorder, facts), signals)
         result = _result(attempts, error, time.time() - started)
         try:
@@ -213,14 +218,18 @@ def _board(spec: JobSpec, recorder: Recorder) -> Iterator[Beside | None]:
         yield board
 
 
-def _run_uri(spec: JobSpec, directory: str, connection: Connection) -> str:
-    """`<storage>/<name>-<time>-<random>`; inside a Ray job a relative storage is below the home directory.
+def _storage(spec: JobSpec, directory: str, connection: Connection) -> str:
+    """Where run directories are; inside a Ray job a relative storage is below the home directory.
 
     Ray deletes a job's working directory, and with it what was written there.
     """
     inside = bool(connection.job_id and connection.shipped and directory.startswith(connection.shipped))
-    base = resolve(spec.storage, str(Path.home()) if inside else directory)
-    return join(base, f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    return resolve(spec.storage, str(Path.home()) if inside else directory)
+
+
+def _run_uri(spec: JobSpec, storage: str) -> str:
+    """`<storage>/<name>-<time>-<random>`."""
+    return join(storage, f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
 
 
 def payload_code(spec: object) -> bytes | None:

@@ -26,6 +26,8 @@ from cluster.tasks import Task, leader_of, runs_user_code, tasks_of, trains
 SETTLE_SECONDS = 1.5
 #: Doublings of the back-off after which it is at its longest anyway, and a float still holds it.
 MAX_DOUBLINGS = 60
+#: What to do about a run that was stopped.
+GO_ON = "its checkpoints are in the run directory: --resume goes on from the last one"
 
 Phase = Literal["placing", "running", "settling", "finishing", "draining", "done"]
 
@@ -140,9 +142,9 @@ class State:
         return led or self.trainers <= self.finished
 
 
-def begin(spec: JobSpec) -> tuple[State, tuple[Action, ...]]:
-    """The state before anything happened, and the first action."""
-    return State(spec, tasks_of(spec)), (Place(1),)
+def begin(spec: JobSpec, checkpoint: int | None = None) -> tuple[State, tuple[Action, ...]]:
+    """The state before anything happened, and the first action; `checkpoint` is one that is there already."""
+    return State(spec, tasks_of(spec), checkpoint=checkpoint), (Place(1),)
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
@@ -316,7 +318,7 @@ def _evaluator_late(state: State, event: Event) -> _Next:
 
 def _interrupted(state: State, event: Event) -> _Next:
     why = str(event.data.get("reason", "interrupted"))
-    return _fail(state, InterruptedRunError("the run was stopped", why, "its checkpoints are in the run directory"))
+    return _fail(state, InterruptedRunError("the run was stopped", why, GO_ON))
 
 
 _HANDLERS = {

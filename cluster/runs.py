@@ -200,6 +200,11 @@ class Watch:
         self._about: dict[str, Any] = {}
         self._ended = False
 
+    @property
+    def hostname(self) -> str:
+        """Of the launcher's machine, as far as `goes_on` has read; else ''."""
+        return str(self._about.get("hostname", ""))
+
     def goes_on(self) -> bool:
         """Whether its launcher lives and has not told of its end.
 

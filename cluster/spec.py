@@ -59,6 +59,9 @@ class JobSpec(Part):
         "pack", description="Ray placement-group strategy"
     )
     storage: str = Field("./runs", description="where run directories go: a path, s3://, gs://, hdfs://")
+    resume: str | None = Field(
+        None, description="an earlier run to go on from: its directory, its name in storage, or latest"
+    )
     data: dict[str, DataSpec] = Field({}, description="datasets by name")
     keras: KerasVersion = Field("auto", description="2 is tf-keras, 3 is Keras 3")
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = Field(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.checkpoints import positions
-from cluster.errors import UserCodeError
+from cluster.errors import TaskLostError, UserCodeError
 from tests.ray.conftest import kill
 
 pytestmark = pytest.mark.timeout(240)
@@ -212,6 +212,36 @@ def test_a_loop_that_is_killed_within_an_epoch_goes_on_at_the_next_row(start, pa
     for epoch in range(3):
         here = [ids for _, _, step, ids in trained if epoch * steps <= step < epoch * steps + steps]
         assert Counter(row for ids in here for row in ids) == Counter(range(1001)), f"epoch {epoch}"
+
+
+def test_another_run_with_another_number_of_workers_goes_on_at_the_next_row(start, parquet, tmp_path):
+    def train(name: str, workers: int, **more):
+        folder = tmp_path / name
+        folder.mkdir()
+        return folder, start(
+            name="flights",
+            entrypoint="resume.py:loop",
+            args={"folder": str(folder), "every": 4},
+            strategy="multi_worker_mirrored",
+            roles={"worker": workers},
+            failure={"max_restarts": 0},
+            data={"train": {"files": str(parquet), "batch": 96, "label": "y", "shuffle": True}},
+            **more,
+        )
+
+    first, job = train("first", 2)
+    assert isinstance(job.failure(), TaskLostError)
+    stopped = job.events[0].data["run_dir"]
+    second, again = train("second", 3, resume="latest")
+    result = again.join()
+    assert result.value["iterations"] == 33  # 1,001 rows are 11 steps
+    assert f"goes on from checkpoint 20 of {stopped}" in [e.data["text"] for e in again.events if e.kind == "notice"]
+    trained = [line for line in diary(first)[1] if line[0] == "train" and line[2] < 20]
+    trained += [line for line in diary(second)[1] if line[0] == "train"]
+    assert {line[2] for line in diary(second)[1] if line[0] == "train"} == set(range(20, 33))
+    for epoch in range(3):
+        rows = Counter(row for _, _, step, ids in trained if step // 11 == epoch for row in ids)
+        assert rows == Counter(range(1001)), f"epoch {epoch}"
 
 
 def rows_of_line(run_dir, name):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 EPOCHS = 3
-#: Attempts that end by SIGKILL: on which task, after how many steps of the job.
+#: Attempts that end by SIGKILL, of a run that began afresh: on which task, after how many steps of the job.
 KILLS = {1: (1, 21), 2: (0, 37)}
 
 
@@ -17,12 +17,14 @@ class Diary:
 
     def __init__(self, ctx, folder):
         self.ctx = ctx
+        afresh = ctx.attempt > 1 or ctx.expected_checkpoint is None
+        self.end = KILLS.get(ctx.attempt) if afresh else None
         self.path = Path(folder, f"{ctx.attempt}-{ctx.shard}.jsonl")
         self.write("start", ctx.expected_checkpoint or 0, [])
 
     def write(self, what, step, ids):
         """A line; the task kills itself instead where it is its turn."""
-        if what == "train" and KILLS.get(self.ctx.attempt) == (self.ctx.index, int(step)):
+        if what == "train" and self.end == (self.ctx.index, int(step)):
             os.kill(os.getpid(), signal.SIGKILL)
         with self.path.open("a") as file:
             file.write(json.dumps([what, self.ctx.epoch, int(step), np.asarray(ids).tolist()]) + "\n")
