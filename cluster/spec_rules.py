@@ -65,6 +65,7 @@ _NOT_FOR_SCRIPTS = {
     "precision": "precision cannot reach a script; call keras.mixed_precision.set_global_policy there",
     "checkpoint": "checkpoint cannot reach a script; save below TFCLUSTER_CHECKPOINT_DIR there",
     "data": "data cannot reach a script; read the files there",
+    "profile": "profile cannot reach a script, whose steps nobody counts; call tfcluster profile RUN while it runs",
 }
 
 

@@ -178,6 +178,7 @@ WRONG_TOGETHER = [
     (PARAMETER_SERVERS + "roles: {worker: 1, ps: 1}\npartition: {}", "partition: give one of shards, min_size, max_size (seen: none)"),
     (PARAMETER_SERVERS + "roles: {worker: 1, ps: 1}\npartition: {shards: 2, max_size: 1MB}", "partition: give one of shards, min_size, max_size (seen: shards, max_size)"),
     ("script: train.py\nstrategy: parameter_server\nroles: {worker: 1, ps: 1}\npartition: {shards: 2}", "partition cannot reach a script"),
+    ("script: train.py\nprofile: {steps: [5, 9]}", "profile cannot reach a script, whose steps nobody counts; call tfcluster profile RUN while it runs"),
     (FUNCTION + "roles: {worker: {env: {CUDA_VISIBLE_DEVICES: '0'}}}", "roles.worker.env.CUDA_VISIBLE_DEVICES is set for each task from the spec; remove it"),
     (FUNCTION + "roles: {worker: {env: {TF_CONFIG: '{\"cluster\": {\"evaluator\": []}}'}}}", "roles.worker.env.TF_CONFIG is set for each task from the spec; remove it; an evaluator in the cluster spec makes the coordinator wait for ever"),
     (FUNCTION + "runtime_env: {env_vars: {TF_USE_LEGACY_KERAS: '1'}}", "runtime_env.env_vars.TF_USE_LEGACY_KERAS is set for each task from the spec; remove it"),
