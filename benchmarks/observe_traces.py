@@ -44,7 +44,7 @@ class Tracing(SilentConsole):
         self.run_dir = event.data.get("run_dir", self.run_dir)
         if event.kind == "profile" and event.data["status"] == "tracing":
             self.windows.append((event.at + LEAD, event.at + LEAD + SECONDS))
-        elif event.kind == "profile":
+        elif event.kind == "profile" and event.data["status"] != "collected":
             sizes = [task["bytes"] for task in event.data.get("tasks", {}).values() if task]
             self.collected.append((event.at - self.windows[-1][1], len(sizes), sum(sizes)))
             self.next_at = event.at + REST

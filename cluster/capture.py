@@ -31,6 +31,7 @@ class Capture:
         recording: tasks that have begun.
         sizes: bytes of the traces that are here.
         missing: tasks that will give none, and why.
+        notes: on traces that are not as they should be, and whose.
         folder: of the run directory, where they are in the end; or ''.
     """
 
@@ -41,6 +42,7 @@ class Capture:
     recording: set[Task] = field(default_factory=set)
     sizes: dict[Task, int] = field(default_factory=dict)
     missing: dict[Task, str] = field(default_factory=dict)
+    notes: dict[str, list[Task]] = field(default_factory=dict)
     folder: str = ""
 
     @property
@@ -53,6 +55,16 @@ class Capture:
         """Tasks whose trace may still come."""
         return tuple(task for task in self.tasks if task not in self.sizes and task not in self.missing)
 
+    def note(self, task: Task, notes: Iterable[str]) -> None:
+        """Take what a task says of its trace."""
+        for text in notes:
+            self.notes.setdefault(text, []).append(task)
+
+    @property
+    def noted(self) -> list[str]:
+        """The notes as sentences, one for all tasks that say the same."""
+        return [f"the trace of {_some(tasks)}: {text}" for text, tasks in self.notes.items()]
+
     def document(self, status: str, **more: Any) -> dict[str, Any]:
         """The data of its event."""
         tasks = {str(t): {"bytes": self.sizes[t]} if t in self.sizes else {} for t in self.tasks}
@@ -61,6 +73,8 @@ class Capture:
             document["seconds"] = self.seconds
         if self.folder:
             document["folder"] = self.folder
+        if self.notes:
+            document["notes"] = self.noted
         if self.missing:
             document["missing"] = {str(task): why for task, why in self.missing.items()}
         return {**document, **more}
@@ -104,8 +118,11 @@ def chosen(wanted: Iterable[str] | None, running: Sequence[Task]) -> tuple[Task,
 
 
 def _known(running: Sequence[Task]) -> str:
-    names = ", ".join(map(str, running[:8]))
-    return f"running: {names}{', …' if len(running) > 8 else ''}"
+    return f"running: {_some(running)}"
+
+
+def _some(tasks: Sequence[Task]) -> str:
+    return f"{', '.join(map(str, tasks[:8]))}{', …' if len(tasks) > 8 else ''}"
 
 
 def _some_of_each(running: Sequence[Task]) -> tuple[Task, ...]:

@@ -30,6 +30,7 @@ class CaptureDesk:
 
     def __init__(self, plan: Plan, directory: RunDirectory, tell: Tell, emit: Callable[[dict[str, Any]], None]) -> None:
         profile = plan.spec.profile
+        self._steps = None if profile is None else profile.steps
         self._of_steps = None if profile is None else profile.tasks
         self._captures = Captures(directory, plan.spec.strategy, tell, emit)
         self._requests = Requests(directory.uri, directory.is_local)
@@ -99,6 +100,14 @@ class CaptureDesk:
             if time.monotonic() > deadline:
                 self._captures.give_up(why)
             self._captures.tick()
+
+    def never_came(self, step: int) -> str:
+        """What to say at the end of training, after `step`, of steps that were to be traced; '' where they came."""
+        if self._steps is None or self._captures.came_to_steps:
+            return ""
+        first, last = self._steps
+        ended = f"at step {step}" if step else "without a step that it told of, by ctx.report or ctx.callbacks"
+        return f"profile: steps {first} to {last} never came: the job ended {ended}"
 
     def finish(self, patience: float) -> None:
         """The run is over: keep what is here of a capture, and wait `patience` seconds for verdicts."""

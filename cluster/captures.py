@@ -57,6 +57,7 @@ class Captures:
         self._judges = ThreadPoolExecutor(1, thread_name_prefix="tfcluster-verdict")
         self._verdicts: dict[Future[dict[str, Any]], Capture] = {}
         self._stopped = threading.Event()  # what a verdict looks at between two traces
+        self.came_to_steps = False  # whether training came to those that the spec wants traced
         self._steps_done: set[tuple[int, ...]] = set()
         self._over: set[str] = set()
 
@@ -97,17 +98,16 @@ class Captures:
         status = data["status"]
         if status == "wanted":
             self._wanted(task, data, running, of_steps)
-        elif self._now is None or data["id"] != self._now.id:
-            self._over |= {data["id"]} if status == "enough" else set()
+        elif self._now is None or data["id"] != self._now.id or (status != "enough" and task not in self._now.awaited):
+            self._too_late(task, data)
         elif status == "enough":
             self.end()
-        elif task not in self._now.awaited:
-            return
         elif status == "tracing":
             self._now.recording.add(task)
             self._let_go()
         elif status == "traced":
             target = self._staging(self._now.id) / f"{task}{SUFFIX}"
+            self._now.note(task, data.get("notes", ()))
             self._pulls[self._pool.submit(_fetch, worker, data["path"], target)] = task
         else:
             self.gone(task, str(data.get("reason", status)))
@@ -162,10 +162,18 @@ class Captures:
         self, leader: Task, data: Mapping[str, Any], running: Sequence[Task], of_steps: Collection[str] | None
     ) -> None:
         steps = tuple(data["steps"]) if data.get("steps") else None
+        self.came_to_steps = self.came_to_steps or steps is not None
         if steps in self._steps_done or data["id"] in self._over:  # by an earlier attempt; without it, meanwhile
             self._go(leader, data["id"])
         elif self._begin(data["id"], of_steps if steps else data.get("tasks"), running, held=leader):
             self._steps_done |= {steps} if steps else set()
+
+    def _too_late(self, task: Task, data: Mapping[str, Any]) -> None:
+        """A message on a capture that nobody waits for, any more or yet."""
+        if data["status"] == "enough":
+            self._over.add(data["id"])
+        elif data["status"] == "traced":
+            self._taken(task, data["id"])
 
     def _begin(
         self,
@@ -204,6 +212,10 @@ class Captures:
     def _go(self, leader: Task, capture: str) -> None:
         self._tell(leader, {"kind": "trace_go", "id": capture})
 
+    def _taken(self, task: Task, capture: str) -> None:
+        """Have the task keep its trace no longer."""
+        self._tell(task, {"kind": "trace_taken", "id": capture})
+
     def _staging(self, capture: str) -> Path:
         """Where traces come together: nothing that an upload copies half."""
         local = self._directory.local
@@ -213,6 +225,7 @@ class Captures:
         """See which traces have come, and put them in their place with the last of them."""
         for done in [future for future in self._pulls if future.done()]:
             task, error = self._pulls.pop(done), done.exception()
+            self._taken(task, capture.id)
             if error is None:
                 capture.sizes[task] = done.result()
             else:
@@ -265,8 +278,8 @@ def _verdict(folder: Path, strategy: str, capture: Capture, stopped: Callable[[]
 
     missing = {str(task): why for task, why in capture.missing.items()}
     try:
-        verdict = judge_folder(folder, strategy=strategy, missing=missing, stopped=stopped)
-        return verdict.to_document()
+        verdict = judge_folder(folder, strategy=strategy, missing=missing, stopped=stopped).to_document()
+        return {**verdict, "notes": [*capture.noted, *verdict["notes"]]}
     except Exception as error:
         return {"sentence": f"no verdict: {type(error).__name__}: {error}", "missing": missing}
 

@@ -13,14 +13,22 @@ import signal
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: The first TensorFlow whose profiler may crash the process when it ends a capture, see `_stop_in_a_copy`.
 FRAGILE = (2, 18)
 #: Copies that are tried, one after the other, and how long each may take, in seconds.
 _TRIES, _PATIENCE = 8, 30.0
+_NO_HOST = "only GPUs are in it: TensorFlow's profiler crashed while it collected what the host did"
 #: `tsl::profiler::internal::g_trace_level`: what host events are recorded; -1 is none.
 _LEVEL_SYMBOL = "_ZN3tsl8profiler8internal13g_trace_levelE"
+
+
+class Trace(NamedTuple):
+    """The file of a capture, and what there is to say of it."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
 
 
 class ProfilerError(Exception):
@@ -49,8 +57,8 @@ def begin(folder: Path) -> None:
         ) from None
 
 
-def end(folder: Path) -> Path:
-    """Stop recording; the file of everything since `begin` was called with the same `folder`.
+def end(folder: Path) -> Trace:
+    """Stop recording; the trace of everything since `begin` was called with the same `folder`.
 
     Raises:
         ProfilerError: there is no such file.
@@ -61,7 +69,7 @@ def end(folder: Path) -> Path:
     level = _trace_level(Path(tf.__file__).parent)
     if version < FRAGILE or level is None:
         tf.profiler.experimental.stop()
-        return _file_in(folder)
+        return Trace(_file_in(folder))
     return _stop_in_a_copy(folder, level, gpus=bool(tf.config.list_physical_devices("GPU")))
 
 
@@ -72,7 +80,7 @@ def _trace_level(package: Path) -> Any:
     return None
 
 
-def _stop_in_a_copy(folder: Path, level: Any, *, gpus: bool) -> Path:
+def _stop_in_a_copy(folder: Path, level: Any, *, gpus: bool) -> Trace:
     """End the capture in a forked copy of this process, and drop it here.
 
     From TensorFlow 2.18 on, collecting events that began on one thread and ended on another, as collectives do, may
@@ -92,8 +100,8 @@ def _stop_in_a_copy(folder: Path, level: Any, *, gpus: bool) -> Path:
     if not gpus:
         if made is None:
             raise ProfilerError(f"TensorFlow's profiler crashed {_TRIES} times while it collected its events")
-        return made
-    return _joined(folder, made)
+        return Trace(made)
+    return Trace(_joined(folder, made), () if made is not None else (_NO_HOST,))
 
 
 def _collected(target: Path, folder: Path, level: Any, recorded: int, number: int) -> Path | None:

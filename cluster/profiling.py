@@ -146,12 +146,12 @@ def verdict_of(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
     """What the capture with the last event `data` says, as kept in the run directory."""
     folder = str(data["folder"])
     text = read_text(run_dir, f"{folder}/verdict.json")
-    verdict = json.loads(text) if text else _judged(run_dir, folder, data.get("missing", {}))
+    verdict = json.loads(text) if text else _judged(run_dir, folder, data)
     traces = {task: told["bytes"] for task, told in data["tasks"].items() if told}
     return {**verdict, "folder": join(run_dir, folder), "traces": traces}
 
 
-def _judged(run_dir: str, folder: str, missing: dict[str, str]) -> dict[str, Any]:
+def _judged(run_dir: str, folder: str, data: dict[str, Any]) -> dict[str, Any]:
     """The verdict on traces whose run ended before it was made."""
     from cluster.verdict import judge_folder
 
@@ -161,7 +161,8 @@ def _judged(run_dir: str, folder: str, missing: dict[str, str]) -> dict[str, Any
         if "://" in run_dir:
             traces = Path(copy)
             download_folder(join(run_dir, folder), traces)
-        return judge_folder(traces, strategy=strategy, missing=missing).to_document()
+        verdict = judge_folder(traces, strategy=strategy, missing=data.get("missing", {})).to_document()
+        return {**verdict, "notes": [*data.get("notes", []), *verdict["notes"]]}
 
 
 def last_verdict(run: Run) -> dict[str, Any] | None:

@@ -1,11 +1,13 @@
-"""The task's side of a capture: trace this process when the launcher says so, and tell where the file is.
+"""The task's side of a capture: trace this process when the launcher says so, and keep the file until it is taken.
 
-The launcher sends `trace` {id, at, seconds} and `trace_end` {id}; the task answers with `profile` messages: `tracing`
-when it records, `traced` with the file's path and size, or `failed` with a reason. See `cluster.captures`.
+The launcher sends `trace` {id, at, seconds}, `trace_end` {id} and, when it has the file or does without, `trace_taken`
+{id}; the task answers with `profile` messages: `tracing` when it records, `traced` with the file's path, its size and
+notes on it, or `failed` with a reason. See `cluster.captures`.
 """
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 import time
@@ -17,6 +19,7 @@ from cluster.channel import Channel
 
 #: Longest time in which a task that is done waits for its capture to be saved.
 _SAVING = 60.0
+_CUT = f"cut after {LONGEST:g} s, the longest that a task is traced: later steps are not in it"
 
 
 class Tracer:
@@ -27,8 +30,10 @@ class Tracer:
         self._ended = threading.Event()
         self._id = ""
         self._thread: threading.Thread | None = None
+        self._folders: dict[str, Path] = {}  # of captures, by their ids
         channel.on("trace", self._begin)
         channel.on("trace_end", self._end)
+        channel.on("trace_taken", self._remove)
 
     def finish(self) -> None:
         """End the capture that goes on, if any, and wait until it is saved and told of."""
@@ -49,24 +54,35 @@ class Tracer:
         if command["id"] == self._id:
             self._ended.set()
 
+    def _remove(self, command: dict[str, Any]) -> None:
+        """Keep nothing of a capture: a job of weeks may be traced every hour."""
+        folder = self._folders.pop(command["id"], None)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _capture(self, command: dict[str, Any]) -> None:
         try:
-            path = self._trace(command)
+            path, notes = self._trace(command)
+            size = path.stat().st_size
         except Exception as error:  # whatever it is, the training goes on
+            self._remove(command)
             self._tell(command["id"], "failed", reason=str(error) or type(error).__name__)
         else:
-            self._tell(command["id"], "traced", path=str(path), bytes=path.stat().st_size)
+            self._tell(command["id"], "traced", path=str(path), bytes=size, notes=notes)
 
-    def _trace(self, command: dict[str, Any]) -> Path:
+    def _trace(self, command: dict[str, Any]) -> tuple[Path, list[str]]:
+        """The file, and what there is to say of it."""
         from cluster import profiler
 
-        folder = Path(tempfile.mkdtemp(prefix="trace-", dir=self._scratch))
+        folder = self._folders[command["id"]] = Path(tempfile.mkdtemp(prefix="trace-", dir=self._scratch))
         self._ended.wait(profiler.wall_clock(command.get("at") or 0.0))
         profiler.begin(folder)
         began = time.monotonic()
         self._tell(command["id"], "tracing", at=time.time())
-        self._ended.wait(min(command.get("seconds") or LONGEST, LONGEST) - (time.monotonic() - began))
-        return profiler.end(folder)
+        seconds = command.get("seconds")
+        told = self._ended.wait(min(seconds or LONGEST, LONGEST) - (time.monotonic() - began))
+        trace = profiler.end(folder)
+        return trace.path, [*trace.notes, *([] if told or seconds else [_CUT])]
 
     def _tell(self, capture: str, status: str, **data: Any) -> None:
         self._channel.send("profile", id=capture, status=status, **data)

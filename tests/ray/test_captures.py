@@ -64,7 +64,7 @@ class Launcher:
         self.captures.request("c", {"kind": "profile", "seconds": 1}, tasks)
 
     def traced(self, task: Task, path: Path, supervisor: Any) -> None:
-        message = {"id": "c", "status": "traced", "path": str(path), "bytes": path.stat().st_size}
+        message = {"id": "c", "status": "traced", "path": str(path), "notes": ["cut short"]}
         self.captures.take(Event("profile", 1, task, message), supervisor, [], None)
 
     def comes_to(self, status: str) -> dict[str, Any]:
@@ -110,6 +110,24 @@ def test_a_verdict_is_waited_for_and_kept_beside_the_traces(tmp_path: Path, larg
     verdict = json.loads((run.folder / run.said[-1]["folder"] / "verdict.json").read_text())
     assert verdict["sentence"] == run.said[-1]["verdict"]
     assert not verdict["sentence"].startswith("no verdict")
+    assert verdict["notes"][0] == run.said[-1]["notes"][0] == "the trace of worker-0: cut short"
+    assert ("worker-0", "trace_taken") in run.told
+
+
+def test_a_trace_that_comes_too_late_or_cannot_be_fetched_is_not_kept_by_its_task(
+    tmp_path: Path, large: Path, supervisor: Any
+) -> None:
+    run = Launcher(tmp_path / "run")
+    run.ask(FIRST)
+    run.captures.give_up("it did not answer in time")
+    run.comes_to("failed")
+    run.traced(FIRST, large, supervisor)
+    assert run.told == [("worker-0", "trace"), ("worker-0", "trace_taken")]
+    run.ask(SECOND)
+    run.traced(SECOND, tmp_path / "nowhere", supervisor)
+    assert "could not be fetched" in run.comes_to("failed")["missing"]["worker-1"]
+    assert run.told[-1] == ("worker-1", "trace_taken")
+    run.captures.close()
 
 
 def test_a_run_that_ends_keeps_the_traces_that_are_here_without_those_that_never_came(

@@ -63,7 +63,7 @@ def test_traces_come_from_a_disk_that_the_launcher_does_not_see(start, hidden, t
         profile={"steps": [5, 30]},
     )
     (tmp_path / "last").write_text("200")
-    done = job.wait_for("profile", lambda event: event.data["status"] != "tracing")
+    done = job.wait_for("profile", lambda event: event.data["status"] not in ("tracing", "collected"))
     result = job.join()
     assert done.data["status"] == "done", done.data
     traces = Path(result.run_dir, done.data["folder"])

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def done(event):
-    return event.data["status"] != "tracing"
+    return event.data["status"] not in ("tracing", "collected")
 
 
 def traced(run_dir, event):
@@ -72,6 +72,9 @@ def test_two_workers_are_traced_by_steps_and_on_demand(start, tmp_path, ended, k
         profile(str(run_dir), 1.0, ["wroker-1"])
     only = profile(str(run_dir), 0.5, ["worker-1"])
     assert sorted(only["traces"]) == ["worker-1"]
+    scratch = Path(next(line for line in job.lines["worker-1"] if "tensorboard_dir: " in line).split(": ")[1]).parent
+    wait_until(lambda: not list(scratch.glob("trace-*")), "a task keeps traces that were fetched")
+    assert scratch.exists()
 
     leave(tmp_path, job)
     assert job.join().value["steps"] > 12
@@ -173,6 +176,14 @@ def test_the_end_of_a_run_does_not_lose_its_capture(start, tmp_path, ended):
     result = job.join()
     last = [e for e in job.events if e.kind == "profile"][-1]
     assert traced(result.run_dir, last) == ["worker-0.xplane.pb"]
+
+
+def test_steps_that_never_come_are_told_of(start, tmp_path, ended):
+    (tmp_path / "last").write_text("1")
+    job = start(entrypoint="profiled.py:fit", args={"folder": str(tmp_path)}, profile={"steps": [1000, 1010]})
+    job.join()
+    notices = [event.data["text"] for event in job.events if event.kind == "notice" and "text" in event.data]
+    assert "profile: steps 1000 to 1010 never came: the job ended at step 40" in notices
 
 
 def test_a_script_is_traced_and_a_request_that_is_none_is_passed_over(start, tmp_path, ended):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 import time
 from collections.abc import Iterator
@@ -165,7 +166,7 @@ def trace(post: Any, folder: str, task: str, times: list[int] | None = None) -> 
     time.sleep(SECONDS)
     ended = time.time_ns()
     seen = [at for at in times or () if began <= at <= ended]
-    path = profiler.end(scratch)
+    path = profiler.end(scratch).path
     step = (seen[-1] - seen[0]) / (len(seen) - 1) / 1e9 if len(seen) > 1 else 0.0
     post(("trace", str(path), step))
 
@@ -181,3 +182,54 @@ def pipes(folder: Path, tasks: list[str]) -> Iterator[Any]:
             folder.joinpath(task).write_bytes(b"now")
 
     yield begin
+
+
+class Heard:
+    """The channel of a task whose launcher is a test."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+        self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def on(self, kind: str, handler: Any) -> None:
+        """As the task's."""
+        self.handlers[kind] = handler
+
+    def send(self, kind: str, **data: Any) -> None:
+        """As the task's."""
+        self.answers.put(data)
+
+    def ask(self, kind: str, **data: Any) -> None:
+        """Send the task a command."""
+        self.handlers[kind]({"kind": kind, "id": "c", **data})
+
+    def ends(self) -> dict[str, Any]:
+        """The answer with which a capture ends."""
+        while (answer := self.answers.get(timeout=60))["status"] == "tracing":
+            pass
+        return answer
+
+
+def traced_in_turn(post: Any, folder: str) -> None:
+    """Captures that are told to end, cut, as long as asked for, and refused; what each said, and what it left."""
+    import tensorflow as tf
+
+    from cluster import tracing
+
+    vars(tracing)["LONGEST"] = 0.2
+    channel, scratch = Heard(), Path(folder)
+    tracing.Tracer(channel, scratch)  # type: ignore[arg-type]
+
+    def left() -> int:
+        return len([*scratch.glob("trace-*")])
+
+    for name, seconds in (("cut", None), ("asked", 0.1)):
+        channel.ask("trace", at=0.0, seconds=seconds)
+        answer = channel.ends()
+        before = left()
+        channel.ask("trace_taken")
+        post((name, answer["status"], answer.get("notes"), before, left()))
+    with tf.profiler.experimental.Profile(f"{folder}/own"):
+        channel.ask("trace", at=0.0, seconds=0.1)
+        answer = channel.ends()
+        post(("refused", answer["status"], None, 0, left()))

@@ -18,6 +18,7 @@ def fit(ctx, folder):
     import importlib
 
     print(f"scratch below {tempfile.gettempdir()}")
+    print(f"tensorboard_dir: {ctx.tensorboard_dir}")  # in the task's scratch folder, but for the leader
     module = importlib.import_module("keras" if ctx.keras == "3" else "tf_keras")
 
     class UntilTold(module.callbacks.Callback):
