@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import DataError
 from pipelines.files import first_line
+from pipelines.joining import joined, widened
 from pipelines.layout import PRESENT, Layout
 
 #: Asked of each column of each table: Arrow's functions for it take as long as all else that is done with a column.
@@ -23,9 +24,10 @@ def prepare(table: pa.Table, layout: Layout, where: str) -> pa.RecordBatch:
         where: the unit, as errors name it.
 
     Raises:
-        DataError: a value that a cast cannot keep, or a null that nothing is to stand for; with unit and column.
+        DataError: a value that a cast cannot keep, a null that nothing is to stand for, or more values than Arrow can
+            hold in one piece; with unit and column.
     """
-    found = columns_of(table)
+    found = columns_of(table, where)
     columns: dict[str, pa.Array] = {}
     for name, arrow in layout.columns.items():
         column = found[name]
@@ -35,18 +37,27 @@ def prepare(table: pa.Table, layout: Layout, where: str) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*columns.values()], [*columns])
 
 
-def columns_of(table: pa.Table | pa.RecordBatch) -> dict[str, pa.Array]:
-    """Each column in one piece, by name."""
+def columns_of(table: pa.Table | pa.RecordBatch, where: str = "") -> dict[str, pa.Array]:
+    """Each column in one piece, by name; the type of one that is too large for its own is `joining.widened`.
+
+    Raises:
+        DataError: it cannot be had in one piece; with `where` and the column.
+    """
     if isinstance(table, pa.RecordBatch):
         columns = table.columns
     else:
         batches = table.to_batches()
-        columns = batches[0].columns if len(batches) == 1 else map(_one_chunk, table.columns)
+        if len(batches) == 1:
+            columns = batches[0].columns
+        else:
+            columns = [
+                _one_chunk(column, name, where) for name, column in zip(table.schema.names, table.columns, strict=True)
+            ]
     return dict(zip(table.schema.names, columns, strict=True))
 
 
 def _cast(column: pa.Array, arrow: pa.DataType, name: str, where: str) -> pa.Array:
-    if column.type.equals(arrow):
+    if column.type.equals(arrow) or column.type.equals(widened(arrow)):
         return column
     try:
         return column.cast(arrow)
@@ -134,8 +145,13 @@ def _is_list(arrow: pa.DataType) -> bool:
     return arrow.id in _LISTS
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+def _one_chunk(column: pa.ChunkedArray, name: str, where: str) -> pa.Array:
     if column.num_chunks == 1:
-        return column.chunk(0)  # which combine_chunks would copy
-    combined = column.combine_chunks()
-    return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
+        return column.chunk(0)  # which joining would copy
+    if not column.num_chunks:
+        return pa.array([], column.type)
+    try:
+        return joined(column.chunks)
+    except pa.ArrowException as error:
+        todo = f"{first_line(error)}; write smaller row groups"
+        raise DataError("a row group has too many values in one column", f"{where}, column {name}", todo) from None

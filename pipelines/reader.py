@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from pipelines import busy, shards
 from pipelines.columns import Array, packed, part_dtypes, parts_of
+from pipelines.joining import stacked
 from pipelines.layout import Feature, Layout, Request
 from pipelines.leases import Desk
 from pipelines.prepare import columns_of, prepare
@@ -235,7 +236,7 @@ class Reader:
 
     def _decoded(self, block: Block) -> pa.RecordBatch | pa.Table:
         """The rows of a block in the order of its row groups, without nulls."""
-        return _joined([prepare(self.source.read(unit), self.layout, where(unit)) for unit in block])
+        return stacked([prepare(self.source.read(unit), self.layout, where(unit)) for unit in block])
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ class _Iteration:
             except CancelledError:
                 raise StopIteration from None
             self._let_go(index, high - low)
-        return _joined(found)
+        return stacked(found)
 
     def parts(self, start: int, stop: int) -> list[Piece]:
         """Positions `start` to `stop` of the shard's line as pieces."""
@@ -329,11 +330,3 @@ def _parts_of(feature: Feature, layout: Layout) -> Callable[[dict[str, pa.Array]
     (name,) = feature.columns
     make = parts_of(layout.columns.get(name, pa.bool_()), feature.kind)  # a mask is not among them
     return lambda columns: make(columns[name])
-
-
-def _joined(tables: list[pa.RecordBatch | pa.Table]) -> pa.RecordBatch | pa.Table:
-    """The rows of all of them, one after the other: one batch as it is, several as a table."""
-    if len(tables) == 1:
-        return tables[0]
-    parts = [batch for table in tables for batch in (table.to_batches() if isinstance(table, pa.Table) else [table])]
-    return pa.Table.from_batches(parts).combine_chunks()
