@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster import repairs
@@ -62,14 +63,14 @@ class _Start:
 def start_at(model: Any, epoch: int | None, context: TaskContext, done: int = 0) -> None:
     """Have `model.fit`, which is calling `on_train_begin`, begin with `epoch` (from 0) or later; None undoes it.
 
-    tf_keras counts the batches of that epoch from `done`, or else it would take what is left of it for the length of
+    tf_keras counts the steps of that epoch from `done`, or else it would take what is left of it for the length of
     every epoch; for Keras 3 see `repairs.resumed_epoch`.
     """
     if context.keras == "2":
         model._training_state = None if epoch is None else _Start(context, epoch, done)
     else:
         model._initial_epoch = epoch
-        repairs.resumed_epoch(context.batches_left(epoch) if done and epoch is not None else None)
+        repairs.resumed_epoch(context.batches_left(epoch) if epoch is not None else 0, done)
 
 
 def optimizer_of(model: Any) -> Any:
@@ -89,7 +90,15 @@ def epoch_saving(base: Any) -> Any:
             self._supports_tf_logs = True
             self.context = context
             self.checkpointer: Checkpointer | None = None
-            self.first = 0
+            self.first = 0  # batch of the epoch, as Keras counts, that this attempt began it with
+            self.steps_per_epoch: int | None = None  # that `fit` was given
+            self.resumed = (
+                0,
+                0,
+            )  # an epoch, and how many of its steps earlier attempts did, where `fit` was given some
+            self._before = 0  # steps of earlier epochs of this attempt
+            self._latest: int | None = None  # batch of the epoch that began last
+            self._checked = False  # whether the epoch reads its data
 
         def on_train_begin(self, logs: Any = None) -> None:
             model = self.model
@@ -97,6 +106,9 @@ def epoch_saving(base: Any) -> Any:
                 # Slots of partitioned variables are restored only where they exist.
                 with model.distribute_strategy.scope():
                     model.optimizer.build(model.trainable_variables)
+            self.steps_per_epoch = repairs.steps_given() if self.context.coordinator is None else None
+            self.context.steps = None if self.steps_per_epoch is None else 0
+            self._before = 0
             self.checkpointer = self.context.checkpointer(model=model, optimizer=model.optimizer)
             position = self.checkpointer.restore(self.context.expected_checkpoint)
             if position is not None:
@@ -105,8 +117,11 @@ def epoch_saving(base: Any) -> Any:
                 start_at(model, 0, self.context)
 
         def resume(self, position: Position) -> None:
+            if self.steps_per_epoch is not None and position.batch >= self.steps_per_epoch:
+                position = replace(position, epoch=position.epoch + 1, batch=0)
             epoch = self.context.resume(position)
-            done = self.context.batches_done(epoch)
+            done = self.context.batches_done(epoch) if self.steps_per_epoch is None else position.batch
+            self.resumed = epoch, position.batch
             self.context.note(
                 f"restored checkpoint {position.step}: goes on with epoch {epoch + 1}"
                 + (f", after {done} of its batches" if done > 0 else "")
@@ -116,13 +131,40 @@ def epoch_saving(base: Any) -> Any:
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.context.epoch = epoch
             # tf_keras counts the batches of a resumed epoch from where it was left; positions count from there.
-            self.first = self.context.batches_done(epoch) if self.context.keras == "2" else 0
+            self.first = self._done(epoch) if self.context.keras == "2" else 0
+            self._latest, self._checked = None, False
+
+        def _done(self, epoch: int) -> int:
+            """By how many steps this attempt's `epoch` is shorter than others."""
+            if self.steps_per_epoch is None:
+                return self.context.batches_done(epoch)
+            return self.resumed[1] if self.resumed[0] == epoch else 0
+
+        def _steps_of(self, epoch: int) -> int:
+            """Steps that this attempt made of an epoch that ends; data that run out end it sooner."""
+            if self._latest is None:
+                return 0
+            name = "_steps_per_execution" if self.context.keras == "2" else "steps_per_execution"
+            at_once = getattr(self.model, name, 1)
+            made = self._latest - self.first + int(at_once.numpy() if hasattr(at_once, "numpy") else at_once or 1)
+            return min(made, int(self.steps_per_epoch or 0) - self._done(epoch))
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             assert self.checkpointer is not None
+            if self.steps_per_epoch is not None:
+                self._latest = batch
+                self.context.steps = self._before + batch - self.first
+            if batch > self.first:
+                self._check(self.context.epoch)
             if self.checkpointer.wanted():
                 assert self.context.epoch is not None
                 self.save(self.context.epoch, batch - self.first)
+
+        def _check(self, epoch: int | None) -> None:
+            """Once a step of an epoch is made, its data have been begun."""
+            if not self._checked and epoch is not None:
+                self._checked = True
+                self.context.check_fresh(epoch)
 
         def on_test_begin(self, logs: Any = None) -> None:
             self.context.testing = True
@@ -131,6 +173,10 @@ def epoch_saving(base: Any) -> Any:
             self.context.testing = False
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if self.steps_per_epoch is not None:
+                self._before += self._steps_of(epoch)
+                self.context.steps = self._before
+            self._check(epoch)
             self.save(epoch + 1)
             # tf_keras makes the next iterator, which begins to read, before it calls on_epoch_begin.
             self.context.epoch = epoch + 1
@@ -138,13 +184,16 @@ def epoch_saving(base: Any) -> Any:
         def on_train_end(self, logs: Any = None) -> None:
             assert self.checkpointer is not None
             self.checkpointer.none_wanted()
-            self.context.epoch = None
+            self.context.epoch = self.context.steps = None
             start_at(self.model, None, self.context)
 
         def save(self, epoch: int, batch: int = 0) -> None:
             assert self.checkpointer is not None
             self.checkpointer.settle()  # or steps in flight would be saved, and not be counted
             step = int(optimizer_of(self.model).iterations.numpy())
+            if self.steps_per_epoch is not None:
+                self.context.steps = self._before + batch
+                batch += self.resumed[1] if self.resumed[0] == epoch else 0
             self.checkpointer.save(Position(step, epoch, batch))
 
     return EpochCheckpoint

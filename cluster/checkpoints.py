@@ -26,7 +26,8 @@ class Position:
     Attributes:
         step: optimizer steps done.
         epoch: whole epochs done.
-        batch: batches done by each worker since it began, or resumed, the epoch that follows.
+        batch: batches done by each worker since it began, or resumed, the epoch that follows; in a fit with
+            `steps_per_epoch`, steps done of that epoch by all attempts.
         data: by dataset, the rows that were before all workers then (see `cluster.datasets`); filled in by `save`.
     """
 

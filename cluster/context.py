@@ -35,6 +35,7 @@ class TaskContext:
             settles which rows have been trained on.
         epoch: the epoch that `fit` is in, from 0, while the callbacks know one.
         testing: whether `fit` or `evaluate` is evaluating, while the callbacks know.
+        steps: steps done by a `fit` with `steps_per_epoch`, while the callbacks count them; else None.
     """
 
     _launch: Launch
@@ -45,6 +46,7 @@ class TaskContext:
     coordinator: Any = None
     epoch: int | None = None
     testing: bool = False
+    steps: int | None = None
     _leases: Leases | None = None
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class TaskContext:
             listed=lambda **data: self._channel.send("data_listed", **data),
             epoch_now=lambda: self.epoch,
             testing_now=lambda: self.testing,
+            steps_now=lambda: self.steps,
         )
         self._reports = Reports(
             self._channel, leader=self.is_leader, tasks=self.worker_count, batch=lambda: self._feed.batch
@@ -199,12 +202,12 @@ class TaskContext:
             data: a structure of arrays or tensors `[rows, …]`, such as `(x, y)`; or a `tf.data.Dataset` whose elements
                 are rows, in the same order on every task and of known cardinality.
             batch: global batch, as in the spec's `data`.
-            shuffle: another order of rows in each epoch; a dataset shuffles itself.
+            shuffle: another order of rows in each epoch, for arrays; a dataset shuffles itself.
             seed: of that order.
             start: for arrays, as with `dataset`; a `tf.data.Dataset` of rows begins its epoch anew.
 
         Raises:
-            SpecError: under parameter_server, whose workers cannot see this task's memory.
+            SpecError: under parameter_server, whose workers cannot see this task's memory; or `shuffle` of a dataset.
             DataError: the data cannot be shared out.
         """
         return self._feed.share(data, batch=batch, shuffle=shuffle, seed=seed, start=start)
@@ -221,6 +224,14 @@ class TaskContext:
     def batches_left(self, epoch: int) -> int:
         """How many batches of `epoch` this task has before it."""
         return self._feed.rows.batches_left(epoch)
+
+    def check_fresh(self, epoch: int) -> None:
+        """Refuse an epoch, within which steps are made, whose data are the rest of another one.
+
+        Raises:
+            SpecError: a cache holds them.
+        """
+        self._feed.standings.check_fresh(epoch, self.steps)
 
     def steps_per_epoch(self, name: str) -> int:
         """Steps in which all tasks together read every row of a dataset of the spec once.
@@ -307,7 +318,7 @@ class TaskContext:
             io_device="/job:chief/task:0/device:CPU:0" if self.coordinator is not None else None,
             settle=self.coordinator.join if self.coordinator is not None else lambda: None,
             stops=self._stops,
-            data=lambda batch: self._feed.rows.to_dict(batch, self.epoch),
+            data=lambda batch: self._feed.rows.to_dict(batch, self.epoch, self.steps),
         )
 
     def _saved(self, position: Position) -> None:

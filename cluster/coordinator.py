@@ -86,7 +86,7 @@ class Leases:
         """No step is in flight: every batch that was taken has been trained on."""
         self._server.settle()
 
-    def to_dict(self, batch: int, epoch: int | None = None) -> dict[str, Any]:
+    def to_dict(self, batch: int, epoch: int | None = None, _: int | None = None) -> dict[str, Any]:
         """Plain values for a position after `batch` steps of `epoch`, where that is known, in this attempt."""
         steps = batch + (self.batches_done(epoch) if batch and epoch is not None else 0)
         found = self._server.to_dict()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.errors import SpecError
 from cluster.spec_parts import DataSpec
 from pipelines import shards
 from pipelines.errors import DataError
@@ -78,6 +79,9 @@ class Standing:
         resumed: the epoch that was resumed, and what is left of it.
         per_step: batches that a task takes in one step: one for each of its replicas.
         ahead: whether that is a later epoch than the one that the latest iteration is of, and which is over therefore.
+        epoch: of the latest iteration of training.
+        since: steps that a fit which counts its own had done when that iteration began; None in other loops.
+        counted: whether every batch of these iterations is a step of theirs, one iteration after the other.
     """
 
     rows: int
@@ -89,23 +93,69 @@ class Standing:
     resumed: tuple[int, Line] | None = None
     per_step: int = 1
     ahead: bool = False
+    epoch: int = -1
+    since: int | None = None
+    counted: bool = True
 
     @property
     def batches(self) -> int:
         """Batches of a whole epoch on each task."""
         return shards.batch_count(self.rows, self.sharding)
 
-    def begin(self, epoch: int, *, resumes: bool) -> tuple[int, Line | None]:
-        """Start an iteration of `epoch`; `resumes` says whether it may go on within it, as training does.
+    def begin(self, epoch: int, *, resumes: bool, steps: int | None = None) -> tuple[int, Line | None]:
+        """Start an iteration of `epoch`; of an epoch before the one that is resumed nothing is left.
 
-        Of an epoch before the one that is resumed nothing is left.
+        Args:
+            epoch: that training is in.
+            resumes: whether it may go on within it, as training does.
+            steps: done so far by a fit that was told how many steps its epochs have, which are not those of the data.
         """
         if not resumes:
             return epoch, None
+        if steps is not None:
+            epoch = self._count(epoch, steps)
+        self.epoch = epoch
         at, rest = self.resumed or (-1, ())
         self.ahead = epoch < at
         self.line = rest if epoch <= at else shards.whole(epoch, self.rows)
         return epoch, () if self.ahead else self.line if epoch == at else None
+
+    def _count(self, epoch: int, steps: int) -> int:
+        """Count the steps of the iteration that begins now; the epoch of the data that it is.
+
+        Where the one before it is over, or in its last step, for Keras makes the next one then, it is the next epoch.
+        Where that is not over it was begun ahead, as `repeat` does, and nobody can tell when its first batch is used.
+        """
+        if self.since is not None:
+            end = self.since + self.steps_in(self.line)
+            if steps >= end - 1:
+                epoch, steps = max(epoch, self.epoch + 1), max(steps, end)
+            elif steps > self.since:
+                self.counted = False
+        self.since = steps
+        return epoch
+
+    def steps_in(self, line: Line) -> int:
+        """Steps that a line has."""
+        rows = shards.rows_in(line)
+        return -(-shards.batch_count(rows, self.sharding) // self.per_step) if rows else 0
+
+    def done(self, steps: int) -> int | None:
+        """Steps of the latest iteration that are done after `steps` of the fit; None where it is not within one."""
+        done = -1 if self.since is None or not self.counted else steps - self.since
+        return done if 0 < done < self.steps_in(self.line) else None
+
+    def is_stale(self, epoch: int, steps: int | None) -> bool:
+        """Whether `epoch` is trained on without an iteration of its own: on what a cache has of the resumed one.
+
+        `steps` are those of `begin`; a step more than there is may be counted where data run out.
+        """
+        at, rest = self.resumed or (self.epoch - 1, ())
+        if self.ahead or not 0 <= self.epoch <= at or rest == shards.whole(at, self.rows):
+            return False
+        if steps is None or self.since is None:
+            return epoch > at
+        return steps > self.since + self.steps_in(rest) + 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a position."""
@@ -123,7 +173,7 @@ class Standing:
 
         Args:
             epoch: that the position is in.
-            batch: steps done by each of its tasks.
+            batch: steps done by each of its tasks, where `saved` does not count them.
             saved: what `to_dict` made then.
             name: of the dataset, for the error.
 
@@ -135,10 +185,12 @@ class Standing:
         """
         check_unchanged(name, saved, self._rows())
         line = tuple(Span(*span) for span in saved["line"])
-        rest = shards.left(line, Sharding(**saved["sharding"]), batch * saved["per_step"])
+        rest = shards.left(line, Sharding(**saved["sharding"]), saved.get("done", batch) * saved["per_step"])
         if shards.rows_in(rest) < self.sharding.shards * self._least():
             kept = rest if self.sharding.remainder == "keep" else ()
-            epoch, rest = epoch + 1, (*kept, *shards.whole(epoch + 1, self.rows))
+            following = max(line[-1].epoch + 1, epoch) if "done" in saved else epoch + 1
+            rest = *kept, *shards.whole(following, self.rows)
+            epoch = epoch if "done" in saved else following
         self.resumed = epoch, rest
         return epoch
 
@@ -177,8 +229,16 @@ class Standings:
             self.by_name[name] = Standing(reader.rows, plan.sharding, order, listing, ordered, per_step=per_step)
         return self.by_name[name]
 
-    def to_dict(self, batch: int, epoch: int | None = None) -> dict[str, Any]:
-        """Plain values for a position after `batch` batches of `epoch`, where that is known, which is trained on."""
+    def to_dict(self, batch: int, epoch: int | None = None, steps: int | None = None) -> dict[str, Any]:
+        """Plain values for a position after `batch` batches of `epoch`, where that is known, which is trained on.
+
+        `steps` are those of a fit that was told how many steps its epochs have: then an iteration of the data goes on
+        over several of them.
+        """
+        if steps is not None:
+            done = {name: standing.done(steps) for name, standing in self.by_name.items() if standing.ordered}
+            within = {name: count for name, count in done.items() if count is not None}
+            return {name: {**self.by_name[name].to_dict(), "done": count} for name, count in within.items()}
         return {
             name: standing.to_dict()
             for name, standing in self.by_name.items()
@@ -192,6 +252,20 @@ class Standings:
         """Go on in every dataset that a position tells of; the epoch that the training goes on in."""
         known = [name for name in self.by_name if name in data]
         return max([self.by_name[name].resume(epoch, batch, data[name], name) for name in known], default=epoch)
+
+    def check_fresh(self, epoch: int, steps: int | None) -> None:
+        """Refuse to train an epoch on the rest of another one, which is all that a cache holds after a restart.
+
+        Raises:
+            SpecError: what was resumed has not been read for `epoch`, in which steps are made.
+        """
+        read = {name: standing for name, standing in self.by_name.items() if standing.resumed and standing.epoch >= 0}
+        if read and all(standing.is_stale(epoch, steps) for standing in read.values()):
+            raise SpecError(
+                "an epoch is trained on a cache that holds only what was left of an earlier one after a restart",
+                f"epoch {epoch + 1}, {', '.join(read)}",
+                "leave out cache() of what is trained on, or share arrays with ctx.share",
+            )
 
     def batches_done(self, epoch: int) -> int:
         """By how many steps `epoch` is shorter than others, because it was resumed; longer, where less than 0."""
@@ -211,12 +285,18 @@ class Starts:
         epoch_now: the epoch that training is in, or None where nothing tells.
         testing: whether the model is being evaluated, which is on all rows.
         first: the epoch of the first iteration where nothing tells.
+        steps_now: steps done by a fit whose epochs have a number of steps of their own, else None.
     """
 
     def __init__(
-        self, standing: Standing, epoch_now: Callable[[], int | None], testing: Callable[[], bool], first: int
+        self,
+        standing: Standing,
+        epoch_now: Callable[[], int | None],
+        testing: Callable[[], bool],
+        first: int,
+        steps_now: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self._standing, self._epoch_now, self._testing = standing, epoch_now, testing
+        self._standing, self._epoch_now, self._testing, self._steps_now = standing, epoch_now, testing, steps_now
         self._next = first
 
     def __call__(self) -> tuple[int, Line | None]:
@@ -224,4 +304,4 @@ class Starts:
         known = self._epoch_now()
         epoch = self._next if known is None else known
         self._next = epoch + 1
-        return self._standing.begin(epoch, resumes=not self._testing())
+        return self._standing.begin(epoch, resumes=not self._testing(), steps=self._steps_now())

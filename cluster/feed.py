@@ -38,6 +38,7 @@ class Feed:
         listed: tells the launcher what this task sees of data that it shares with others.
         epoch_now: the epoch that Keras' fit is in, while that is known.
         testing_now: whether Keras evaluates.
+        steps_now: steps done by a fit that was told how many its epochs have, else None.
         standings: where the task stands in each dataset, if it is not on a coordinator.
         batch: rows of one step over all tasks: of the dataset that was trained on first, None before.
         made: how many shared datasets of each name there were.
@@ -54,6 +55,7 @@ class Feed:
     listed: Callable[..., None]
     epoch_now: Callable[[], int | None]
     testing_now: Callable[[], bool]
+    steps_now: Callable[[], int | None]
     standings: Standings = field(default_factory=Standings)
     batch: int | None = None
     made: Counter[str] = field(default_factory=Counter)
@@ -97,7 +99,10 @@ class Feed:
             )
         sharding = Sharding(self.workers, self._per_replica(batch, "share(batch)"))
         if isinstance(data, tf.data.Dataset):
-            return shared_rows(data, sharding, self.shard)
+            if shuffle:
+                todo = "shuffle it before, with the same seed on every task: rows.shuffle(n, seed=…)"
+                raise SpecError("ctx.share does not shuffle a dataset of rows", "share(shuffle=True)", todo)
+            return shared_rows(data, sharding, self.shard, per_step=self._batches_a_step())
         reader = array_reader(data, sharding, self.shard, shuffle=shuffle, seed=seed)
         self._list("ctx.share", reader)
         self._start(f"shared {len(self.standings.by_name)}", reader, start, batch)
@@ -150,7 +155,7 @@ class Feed:
         """Have the reader's iterations start where training stands; the first one at `position`, where there is one."""
         standing = self.standings.of(name, reader, self._batches_a_step(), ordered=ordered)
         first = 0 if position is None else _resumed(standing, position, name)
-        starts = Starts(standing, self.epoch_now, self.testing_now, first)
+        starts = Starts(standing, self.epoch_now, self.testing_now, first, self.steps_now)
 
         def start_now() -> tuple[int, Line | None]:
             if not self.testing_now():

@@ -123,34 +123,77 @@ def repair_keras() -> None:
     trainer.TensorFlowTrainer._maybe_symbolic_build = _build_from_shapes(build)
     epochs = trainer.TFEpochIterator
     epochs._enumerate_iterator = _length_of_each_epoch(epochs._enumerate_iterator)
+    epochs.__init__ = _remembering_steps(epochs.__init__)
     _let_collectives_nest()
 
 
-#: Batches of the epoch that `fit` begins next, where it is a resumed one, and has fewer (or a few more) than others.
-_resumed: list[int] = []
+#: Of the epoch that `fit` begins next, where it is a resumed one: its batches, which are fewer (or a few more) than
+#: those of others, and how many of its steps are done.
+_resumed: list[tuple[int, int]] = []
+#: The `steps_per_epoch` of the loop over data that was made last.
+_given: list[int | None] = [None]
 
 
-def resumed_epoch(batches: int | None) -> None:
-    """Say that the epoch that Keras 3 begins next has so many batches, of each worker; None: as many as others."""
-    _resumed[:] = [] if batches is None else [batches]
+def resumed_epoch(batches: int, done: int) -> None:
+    """Say what is before Keras 3 in the epoch that it begins next.
+
+    Args:
+        batches: of each worker that the data still have, for a resumed one, until they begin anew.
+        done: its steps that are done already; 0: it is a whole one.
+    """
+    _resumed[:] = [(batches, done)] if batches or done else []
+
+
+def steps_given() -> int | None:
+    """The `steps_per_epoch` that `fit` was given; ask when training begins."""
+    return _given[0] if (_given[0] or 0) > 0 else None
 
 
 def _length_of_each_epoch(original: Callable[..., Any]) -> Callable[..., Any]:
     """Keras's `_enumerate_iterator`, which gives a resumed epoch its own number of batches.
 
     Keras would take it for that of all epochs, and where it knows none it makes a step too many: the optimizer counts
-    it, although there is no batch for it.
+    it, although there is no batch for it. Where `fit` was given the steps of an epoch, what is left of the data, over
+    which Keras goes on in the next epoch, is another number than what is left of the epoch.
     """
 
     def _enumerate_iterator(iterator: Any) -> Iterator[Any]:
-        if iterator.steps_per_epoch is not None or not _resumed:
+        if not _resumed:
             yield from original(iterator)
             return
-        known, iterator._num_batches = iterator._num_batches, _resumed.pop()
+        batches, done = _resumed.pop()
+        if iterator.steps_per_epoch is not None:
+            yield from _rest_of_steps(original, iterator, batches, done)
+            return
+        known = iterator._num_batches
+        iterator._num_batches = batches if done else known
         yield from original(iterator)
         iterator._num_batches = known
 
     return _enumerate_iterator
+
+
+def _rest_of_steps(original: Callable[..., Any], iterator: Any, batches: int, done: int) -> Iterator[Any]:
+    if batches and iterator._num_batches:
+        iterator._current_iterator = iter(iterator._get_iterator())
+        iterator._steps_seen = iterator._num_batches - batches
+    given = iterator.steps_per_epoch
+    iterator.steps_per_epoch = given - done
+    try:
+        yield from original(iterator)
+    finally:
+        iterator.steps_per_epoch = given
+
+
+def _remembering_steps(original: Callable[..., None]) -> Callable[..., None]:
+    """Keras's constructor of a loop over data, which tells `steps_given` what it was told."""
+
+    @functools.wraps(original)
+    def initialize(iterator: Any, *args: Any, **kwargs: Any) -> None:
+        original(iterator, *args, **kwargs)
+        _given[0] = iterator.steps_per_epoch
+
+    return initialize
 
 
 def _ask_the_dataset_for_its_length() -> None:
@@ -166,6 +209,7 @@ def _ask_the_dataset_for_its_length() -> None:
         return
 
     def _infer_steps(handler: Any, steps: int | None, dataset: Any) -> int | None:
+        _given[0] = steps
         found: int | None = original(handler, steps, dataset)
         if found is not None or steps is not None or not isinstance(dataset, tf.data.Dataset):
             return found

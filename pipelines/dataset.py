@@ -66,7 +66,7 @@ def file_dataset(
         batches = batches.apply(tf.data.experimental.assert_cardinality(count))
     batches = batches.prefetch(reader.ready_batches).with_options(per_worker_options(deterministic=deterministic))
     told = resumes or per_step > 1
-    return _of_length(batches, -(-reader.batches // per_step)) if told and not repeat else batches
+    return of_length(batches, -(-reader.batches // per_step)) if told and not repeat else batches
 
 
 def read_dataset(
@@ -280,7 +280,7 @@ def _nested(features: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _of_length(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
+def of_length(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
     """The dataset, which says that it has `batches` batches, as every epoch has but one that is resumed.
 
     Keras asks the dataset, and would take the length of the resumed epoch for that of all; TensorFlow's own

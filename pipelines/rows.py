@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import shards
-from pipelines.dataset import file_dataset, per_worker_options
+from pipelines.dataset import file_dataset, of_length, per_worker_options
 from pipelines.errors import DataError
 from pipelines.memory import open_arrays
 from pipelines.reader import Reader, ReadPlan
@@ -43,7 +43,7 @@ def array_dataset(arrays: Any, reader: Reader, *, resumes: bool = False, per_ste
     return mapped
 
 
-def shared_rows(rows: tf.data.Dataset, sharding: Sharding, shard: int) -> tf.data.Dataset:
+def shared_rows(rows: tf.data.Dataset, sharding: Sharding, shard: int, *, per_step: int = 1) -> tf.data.Dataset:
     """One shard of a dataset of rows, in batches: row i is on shard i modulo the number of shards.
 
     All shards have the same number of batches, as `pipelines.shards.Sharding` tells. Every shard makes every row of the
@@ -53,6 +53,7 @@ def shared_rows(rows: tf.data.Dataset, sharding: Sharding, shard: int) -> tf.dat
         rows: elements are single rows; the same, in the same order, on every shard.
         sharding: how they are shared out.
         shard: this shard, from 0.
+        per_step: batches that one step of training takes, one for each replica; the length is told in steps.
 
     Raises:
         DataError: the number of rows is not known, or too small.
@@ -71,5 +72,7 @@ def shared_rows(rows: tf.data.Dataset, sharding: Sharding, shard: int) -> tf.dat
         mine = batches * sharding.batch
     sizes = shards.batch_sizes(mine, batches, sharding.batch)
     found = rows.shard(sharding.shards, shard).take(mine).batch(sharding.batch).rebatch(tf.constant(sizes, tf.int64))
-    found = found.apply(tf.data.experimental.assert_cardinality(batches))
-    return found.prefetch(2).with_options(per_worker_options(deterministic=True))
+    if per_step == 1:
+        found = found.apply(tf.data.experimental.assert_cardinality(batches))
+    found = found.prefetch(2).with_options(per_worker_options(deterministic=True))
+    return of_length(found, -(-batches // per_step)) if per_step > 1 else found

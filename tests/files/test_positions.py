@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.checkpoints import Position
-from cluster.datasets import Standings, Starts
+from cluster.datasets import Standing, Standings, Starts
+from cluster.errors import SpecError
 from pipelines.errors import DataError
 from pipelines.layout import Request
 from pipelines.reader import AHEAD, Reader, ReadPlan
@@ -366,6 +367,81 @@ def test_batches_in_any_order_have_positions_between_epochs_only(files: Path) ->
     assert standings.resume(4, 3, standings.to_dict(3)) == 4
     assert (standings.batches_done(4), standings.batches_left(4)) == (0, 0)
     assert standings.by_name["train"].begin(4, resumes=True) == (4, None)
+
+
+def stands(files: Path) -> Standing:
+    """Of 13 steps an epoch, in a fit that was given another number."""
+    return standing_at(files, Sharding(2, 10)).by_name["train"]
+
+
+def test_an_iteration_goes_on_over_epochs_of_another_number_of_steps(files: Path) -> None:
+    before = standing_at(files, Sharding(2, 10))
+    standing = before.by_name["train"]
+    assert standing.begin(0, resumes=True, steps=0) == (0, None)
+    assert before.to_dict(0, 0, 0) == {}
+    saved = before.to_dict(0, 1, 10)
+    assert saved["train"]["done"] == 10
+    after = standing_at(files, Sharding(2, 10))
+    assert after.resume(2, 2, saved) == 2
+    assert (after.batches_left(2), after.by_name["train"].begin(2, resumes=True, steps=0)[0]) == (3, 2)
+    assert after.by_name["train"].line == left(whole(0, ROWS), Sharding(2, 10), 10)
+    assert after.to_dict(0, 2, 2)["train"]["done"] == 2
+    assert after.to_dict(0, 2, 3) == {}, "nothing is left of the data"
+    assert after.by_name["train"].begin(2, resumes=True, steps=3) == (3, None), "not the rest once more"
+    assert after.to_dict(0, 3, 5)["train"]["done"] == 2
+
+
+def test_the_next_iteration_may_be_made_in_the_last_step_of_the_one_before(files: Path) -> None:
+    standing = stands(files)
+    standing.begin(0, resumes=True, steps=0)
+    assert standing.begin(0, resumes=True, steps=12)[0] == 1
+    assert (standing.done(13), standing.done(17)) == (None, 4)
+
+
+def test_what_is_begun_ahead_has_no_position(files: Path) -> None:
+    """As `repeat` does: the last batches of one iteration are used when the next has begun already."""
+    standing = stands(files)
+    standing.begin(0, resumes=True, steps=0)
+    assert standing.done(7) == 7
+    standing.begin(0, resumes=True, steps=8)
+    assert standing.done(9) is None
+    standing.begin(1, resumes=True, steps=21)
+    assert standing.done(25) is None
+
+
+def test_few_rows_left_join_the_next_iteration_not_the_next_epoch_of_other_length(files: Path) -> None:
+    before = standing_at(files, Sharding(1, 256))
+    before.by_name["train"].begin(0, resumes=True, steps=0)
+    after = standing_at(files, Sharding(8, 4))
+    assert after.resume(5, 1, before.to_dict(1, 5, 1)) == 5
+    assert after.by_name["train"].begin(5, resumes=True, steps=0)[1] == ((0, 256, 257), (5, 0, 257))
+
+
+@pytest.mark.parametrize(("steps", "then"), [(None, (None, None)), (0, (4, 6))], ids=["whole epochs", "steps given"])
+def test_an_epoch_on_a_cache_of_what_was_left_of_another_is_refused(
+    files: Path, steps: int | None, then: tuple[int | None, int | None]
+) -> None:
+    before = standing_at(files, Sharding(2, 10))
+    before.by_name["train"].begin(0, resumes=True, steps=steps)
+    after = standing_at(files, Sharding(2, 10))
+    after.resume(0, 9, before.to_dict(9, 0, None if steps is None else 9))
+    after.check_fresh(0, steps)
+    after.by_name["train"].begin(0, resumes=True, steps=steps)
+    after.check_fresh(0, then[0])
+    with pytest.raises(SpecError, match="a cache that holds only what was left of an earlier one") as caught:
+        after.check_fresh(1, then[1])
+    assert caught.value.seen == "epoch 2, train"
+    after.by_name["train"].begin(1, resumes=True, steps=then[0])
+    after.check_fresh(1, then[1])
+
+
+def test_a_cache_of_a_whole_epoch_is_fine(files: Path) -> None:
+    standings = standing_at(files, Sharding(2, 10))
+    standings.by_name["train"].begin(0, resumes=True)
+    standings.check_fresh(5, None)
+    standings.resume(3, 0, {})
+    standings.by_name["train"].begin(3, resumes=True)
+    standings.check_fresh(5, None)
 
 
 LARGE = 100_000_000

@@ -65,6 +65,13 @@ def test_a_dataset_of_rows(remainder: Any) -> None:
     assert shards[0].options().dataset_name == PER_WORKER
 
 
+def test_a_dataset_of_rows_for_several_replicas_counts_steps() -> None:
+    rows = tf.data.Dataset.range(103)
+    found = shared_rows(rows, Sharding(2, 10), 1, per_step=2)
+    assert int(found.cardinality()) == 3
+    assert sorted(int(row) for batch in found for row in batch) == [*range(1, 103, 2)]
+
+
 def test_datasets_of_unknown_length() -> None:
     rows = tf.data.Dataset.range(10)
     with pytest.raises(DataError, match="assert_cardinality"):
