@@ -30,6 +30,7 @@ def findings_of(spec: JobSpec, groups: Sequence[Group], nodes: Sequence[Node], f
     yield from _storage_findings(spec, nodes, facts)
     for name, data in spec.data.items():
         yield from _data_findings(spec, name, facts.data.get(name), facts)
+        yield from _remainder_findings(spec, name, data, facts.data.get(name))
         yield from _prepared_findings(spec, name, data, nodes, facts)
         yield from _batch_findings(spec, name, data)
         yield from _order_findings(spec, name, data)
@@ -105,6 +106,30 @@ def _data_findings(spec: JobSpec, name: str, data: DataFacts | None, facts: Fact
         )
 
 
+def _remainder_findings(spec: JobSpec, name: str, data: DataSpec, facts: DataFacts | None) -> Iterator[Finding]:
+    """Too few rows for one full batch on every worker, where the rows of smaller ones are left out."""
+    from pipelines.errors import DataError
+    from pipelines.shards import Sharding, batch_count
+
+    if facts is None or facts.rows is None or facts.rows < _readers(spec) or data.filters:
+        return
+    parts = _replicas(spec) if spec.strategy in ("multi_worker_mirrored", "custom") else 1
+    if data.batch % parts:
+        return
+    readers = 1 if spec.strategy == "parameter_server" else _readers(spec)
+    try:
+        batch_count(facts.rows, Sharding(readers, data.batch // parts, data.remainder))
+    except DataError as error:
+        level: Level = "warning" if spec.strategy == "custom" else "error"
+        yield Finding(level, f"data.{name}: {error.happened}", error.seen, f"{error.todo}, or remainder: keep")
+
+
+def _replicas(spec: JobSpec) -> int:
+    """Number of parts of a global batch; `custom` is taken for one replica a task."""
+    role = spec.role("chief") if spec.replicas("chief") else spec.role("worker")
+    return _readers(spec) * (1 if spec.strategy == "custom" else max(1, int(role.gpus)))
+
+
 def _until_prepared(spec: JobSpec, name: str, problem: Finding) -> Finding:
     return Finding("note", f"data.{name} is not there yet", problem.seen, f"prepare ({spec.prepare}) makes it")
 
@@ -119,9 +144,7 @@ def _readers(spec: JobSpec) -> int:
 def _batch_findings(spec: JobSpec, name: str, data: DataSpec) -> Iterator[Finding]:
     if spec.strategy not in ("mirrored", "multi_worker_mirrored"):
         return
-    workers = _readers(spec)
-    role = spec.role("chief") if spec.replicas("chief") else spec.role("worker")
-    replicas = workers * max(1, int(role.gpus))
+    workers, replicas = _readers(spec), _replicas(spec)
     if data.batch % workers:
         yield Finding(
             "error",

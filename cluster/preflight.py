@@ -277,19 +277,23 @@ def _from_here(pattern: str, directory: Path) -> str:
 def _read_data(name: str, data: DataSpec, patterns: list[str]) -> DataFacts:
     from cluster.datasets import files_of, request_of
     from pipelines.errors import DataError
+    from pipelines.nulls import check_nulls
     from pipelines.sources import find_files, open_source
 
     files = replace(files_of(data), patterns=tuple(patterns))
     try:
-        _, found = find_files(files)
+        filesystem, found = find_files(files)
         # What is left out, if something is, is found by reading everything, which is the job's work.
         if len(found) > MOST_FOOTERS or data.on_error != "raise":
             return DataFacts(files=len(found))
         # Counting the rows that meet filters means reading them, which is the job's work.
-        source = open_source(files, replace(request_of(data), filters=()), to_read=False).source
+        opened = open_source(files, replace(request_of(data), filters=()), to_read=False)
+        if opened.records is None and not data.filters:  # they may leave out the rows that hold nulls
+            check_nulls(filesystem, [file.path for file in found], opened.layout)
     except DataError as error:
         return DataFacts(problem=Finding("error", f"data.{name}: {error.happened}", error.seen, error.todo))
-    return DataFacts(len(found), len(source.units), sum(unit.rows for unit in source.units))
+    units = opened.source.units
+    return DataFacts(len(found), len(units), sum(unit.rows for unit in units))
 
 
 def _within(seconds: float | None, work: Callable[[], T]) -> T:

@@ -306,6 +306,31 @@ def test_the_global_batch(strategy: str, roles: Any, batch: int, level: str | No
         assert sentence in str(plan.findings[0])
 
 
+@pytest.mark.parametrize(
+    ("strategy", "roles", "level", "seen"),
+    [
+        ("multi_worker_mirrored", {"worker": 4}, "error", "2000 rows, 4 shards, batches of 1024"),
+        ("multi_worker_mirrored", {"worker": {"replicas": 2, "gpus": 2}}, "error", "2000 rows, 2 shards, batches of 1024"),
+        ("custom", {"worker": 4}, "warning", "2000 rows, 4 shards, batches of 1024"),
+        ("none", {"worker": 1}, "error", "2000 rows, 1 shards, batches of 4096"),
+        ("parameter_server", {"worker": 4, "ps": 1}, "error", "2000 rows, 1 shards, batches of 4096"),
+    ],
+)  # fmt: skip
+def test_too_few_rows_for_a_batch_where_the_remainder_is_dropped(
+    strategy: str, roles: Any, level: str, seen: str
+) -> None:
+    facts = with_data(DataFacts(8, 8, 2000))
+
+    def plan(batch: int, remainder: str) -> Plan:
+        data = {"train": {"files": "a", "batch": batch, "remainder": remainder}}
+        return make_plan(job(strategy, roles=roles, data=data), four_nodes(CPU=8, GPU=8), facts)
+
+    assert only(plan(4096, "drop"), level) == (
+        f"data.train: there are too few rows for a full batch on every shard · {seen} · use smaller batches, or remainder: keep"
+    )
+    assert plan(4096, "keep").findings == plan(1024, "drop").findings == ()
+
+
 HERE = Node(LOCAL, "127.0.0.1", {"CPU": 8}, {"CPU": 8})
 JOINED = Node("n1", "127.0.0.1", {"CPU": 8}, {"CPU": 8})
 AWAY = Node("n1", "10.0.0.1", {"CPU": 8}, {"CPU": 8})

@@ -110,6 +110,31 @@ def test_a_label_need_not_be_among_the_columns(folder: Path) -> None:
     assert data_facts(folder, files="data", columns=["x"], label="y").problem is None
 
 
+def test_nulls_that_nothing_stands_for_are_seen_in_the_footers(folder: Path) -> None:
+    table = pa.table({"x": [1.0, None, 3.0, 4.0], "s": [{"a": 1}, {"a": 2}, None, {"a": 4}], "l": [[], [1], [2], [3]]})
+    pq.write_table(table, folder / "holes.parquet", row_group_size=2)
+    pq.write_table(table, folder / "silent.parquet", write_statistics=False)
+
+    def told(**data: Any) -> str:
+        return str(data_facts(folder, **{"files": "holes.parquet", **data}).problem)
+
+    problem = data_facts(folder, files="holes.parquet").problem
+    assert problem is not None
+    assert (problem.level, problem.happened) == (
+        "error",
+        "data.train: column x holds 1 nulls, which a tensor cannot hold",
+    )
+    assert problem.seen.endswith("holes.parquet, row group 0, column x")
+    assert "row group 1, column s.a" in told(columns=["s"])
+    for fine in (
+        {"columns": ["l"]},
+        {"fill": {"x": 0}, "masks": ["s"]},
+        {"filters": [["x", ">", 0]]},
+        {"files": "silent.parquet"},
+    ):
+        assert told(**fine) == "None"
+
+
 def test_many_footers_are_not_read(folder: Path) -> None:
     many = folder / "many"
     many.mkdir()
