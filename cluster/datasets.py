@@ -225,7 +225,8 @@ class Standings:
         """The standing of the dataset that `reader` reads, of which a step takes `per_step` batches."""
         plan = reader.plan
         if name not in self.by_name:
-            order, listing = {"shuffle": plan.shuffle, "seed": plan.seed}, digest(reader.units)
+            order: dict[str, Any] = {"shuffle": plan.shuffle, "seed": plan.seed, **reader.mixing()}
+            listing = digest(reader.units)
             self.by_name[name] = Standing(reader.rows, plan.sharding, order, listing, ordered, per_step=per_step)
         return self.by_name[name]
 

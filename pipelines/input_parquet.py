@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from pipelines.apart import flattened
+from pipelines.decoded import decoded_bytes
 from pipelines.errors import DataError
 from pipelines.files import File, first_line
-from pipelines.footers import read_footers
+from pipelines.footers import Footers, read_footer, read_footers
 from pipelines.hive import Values, folder_columns
 from pipelines.inputs import BATCH_BYTES, BATCH_ROWS, Format, Options, Segment, check_columns, vanished
+from pipelines.leaf_reader import Leaves, leaves_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class ParquetInput:
 
     Attributes:
         row_groups: rows of each row group of each file.
-        group_bytes: their sizes before compression.
+        group_bytes: what they take in memory, about.
         folders: columns that the names of folders hold, by file.
     """
 
@@ -136,9 +140,22 @@ def open_parquet(filesystem: pafs.FileSystem, files: tuple[File, ...], options: 
         files=files,
         schema=full,
         row_groups=tuple(footers.by_file(footers.rows)),
-        group_bytes=tuple(footers.by_file(footers.bytes)),
+        group_bytes=tuple(footers.by_file(_sizes(footers, full, filesystem))),
         folders=tuple(folders),
     )
+
+
+def _sizes(footers: Footers, schema: pa.Schema, filesystem: pafs.FileSystem) -> npt.NDArray[np.int64]:
+    """`[row groups]`, what the columns of this schema take in memory, about."""
+
+    def look(path: str) -> tuple[pq.FileMetaData, Leaves]:
+        footer = read_footer(filesystem, path)
+        return footer, leaves_of(footer)
+
+    try:
+        return decoded_bytes(footers, {leaf.name: leaf.type for leaf in flattened(schema)}, look)
+    except ValueError:  # of a file whose columns cannot be told apart
+        return footers.bytes
 
 
 def _unified(files: Sequence[File], schemas: Sequence[pa.Schema]) -> pa.Schema:

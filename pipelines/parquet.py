@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
@@ -19,6 +20,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from pipelines.apart import flattened
+from pipelines.decoded import decoded_bytes, wider
 from pipelines.errors import DataError, UnreachableDataError
 from pipelines.files import File, first_line
 from pipelines.filters import Condition, condition_of
@@ -79,7 +81,7 @@ class ParquetSource:
         self._leaves: list[tuple[Any, Leaves]] = []
         self._opened = lru_cache(_FOOTERS)(self._open)
         self._opening: dict[str, Lock] = {}
-        self.units = _all_units(footers)
+        self.units = _all_units(footers, self._sizes(footers))
         if self._condition is not None:
             self.units = self._matching(request.filters, self._condition)
 
@@ -205,13 +207,24 @@ class ParquetSource:
                 return DataError(f"column {name} is not of one type", seen, "write both files with one schema")
         return None
 
+    def _sizes(self, footers: Footers) -> npt.NDArray[np.int64]:
+        """`[row groups]`, what each takes in memory, about."""
+        types = _types(self.schema)
+        names = dict.fromkeys((*self.layout.columns, *self._read_names))
+        columns = {name: wider(types[name], self.layout.columns.get(name, types[name])) for name in names}
+        try:
+            return decoded_bytes(footers, columns, self._opened)
+        except ValueError:  # of a file whose columns cannot be told apart, which reading will say
+            return footers.bytes
+
     def _matching(self, filters: Sequence[tuple[str, str, Any]], condition: Condition) -> tuple[Unit, ...]:
         """The row groups that hold rows which meet the filters, with their numbers of such rows."""
         stored = [name for name in dict.fromkeys(column for column, _, _ in filters) if name in self._read_names]
 
         def counted(unit: Unit) -> Unit:
             table = self._read_columns(unit, stored) if stored else self._with_folders(_rows_only(unit), unit)
-            return unit._replace(rows=table.filter(condition.of_rows).num_rows)
+            rows = table.filter(condition.of_rows).num_rows
+            return unit._replace(rows=rows, size=unit.size * rows // max(unit.rows, 1))
 
         files = [[*units] for _, units in itertools.groupby(self.units, attrgetter("file"))]
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -227,12 +240,12 @@ class ParquetSource:
         return [units[group.id] for group in chosen]
 
 
-def _all_units(footers: Footers) -> tuple[Unit, ...]:
+def _all_units(footers: Footers, sizes: npt.NDArray[np.int64]) -> tuple[Unit, ...]:
     """Every row group, file by file."""
     counts = footers.counts
     paths = np.repeat(np.array(footers.paths, object), counts).tolist()
     indices = (np.arange(len(footers.rows)) - np.repeat(footers.ends - counts, counts)).tolist()
-    return tuple(map(Unit._make, zip(paths, indices, footers.rows.tolist(), footers.bytes.tolist(), strict=True)))
+    return tuple(map(Unit._make, zip(paths, indices, footers.rows.tolist(), sizes.tolist(), strict=True)))
 
 
 def _types(schema: pa.Schema) -> dict[str, pa.DataType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 import os
 import threading
@@ -145,6 +146,17 @@ class Reader:
     def part_dtypes(self) -> list[np.dtype[Any]]:
         """The dtypes of what `read` returns."""
         return [dtype for feature in self.layout.features for dtype in part_dtypes(feature.kind)]
+
+    def mixing(self) -> dict[str, str]:
+        """What besides `seed` and rows the order of shuffled epochs depends on: which row groups are mixed together.
+
+        That depends on their sizes in memory, and so on the columns that are read.
+        """
+        if not self.plan.shuffle:
+            return {}
+        with self._lock:
+            ends = self._order(0).ends
+        return {"blocks": f"{len(ends)}, {hashlib.sha256(ends.tobytes()).hexdigest()[:12]}"}
 
     def _next_epoch(self) -> tuple[int, Line | None]:
         """Where the iteration that begins now starts: each is the next epoch."""

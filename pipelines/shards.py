@@ -34,7 +34,8 @@ Remainder = Literal["keep", "drop"]
 class Unit(NamedTuple):
     """The smallest thing that can be read: a row group of a file, its number of rows, and its bytes when decoded.
 
-    `size` is 0 where that is not known.
+    `size` is that of the columns that are read, about; 0 where it is not known. The order of a shuffled epoch depends
+    on it.
     """
 
     file: str
