@@ -26,11 +26,15 @@ _FILE = [pa.field("path", pa.string()), pa.field("size", pa.int64()), pa.field("
 
 
 def document(kind: str, patterns: Sequence[str]) -> Path:
-    """Where the documents of a kind are kept: `ray-tfcluster/KIND` in the user's cache folder (XDG Base Directory)."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    """Where the documents of a kind are kept: below TFCLUSTER_CACHE, which machines may share.
+
+    Else `ray-tfcluster/KIND` in the user's cache folder (XDG Base Directory).
+    """
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    root = os.environ.get("TFCLUSTER_CACHE") or os.path.join(user, "ray-tfcluster")
     places = [pattern if "://" in pattern else os.path.abspath(os.path.expanduser(pattern)) for pattern in patterns]
     name = hashlib.blake2b(json.dumps(places).encode(errors="surrogatepass"), digest_size=16).hexdigest()
-    return Path(root, "ray-tfcluster", kind, f"{name}.arrow")
+    return Path(root, kind, f"{name}.arrow")
 
 
 def recall(kept: Path | None, files: Sequence[File], learned: pa.Schema) -> tuple[pa.Table, list[int]]:

@@ -42,6 +42,8 @@ def test_where_documents_are(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert document("things", ["/x"]).parent == Path("/home/someone/.cache/ray-tfcluster/things")
+    monkeypatch.setenv("TFCLUSTER_CACHE", "/shared")
+    assert document("things", ["/x"]).parent == Path("/shared/things")
 
 
 def test_a_document_is_of_one_place(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
