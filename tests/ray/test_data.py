@@ -189,6 +189,32 @@ def test_a_fit_that_is_killed_within_an_epoch_goes_on_at_the_next_row(start, par
     assert all(rows == Counter(range(1001)) for rows in tests.values())
 
 
+def test_a_fit_with_shorter_epochs_than_the_data_goes_on_at_the_next_row(start, parquet, tmp_path):
+    folder = tmp_path / "diary"
+    folder.mkdir()
+    data = {"files": str(parquet), "batch": 64, "label": "y"}
+    job = start(
+        entrypoint="resume.py:fit",
+        args={"folder": str(folder), "epochs": 9, "steps": 7},
+        strategy="multi_worker_mirrored",
+        roles={"worker": 2},
+        keras="3",
+        checkpoint={"every": 3},
+        failure={"max_restarts": 2, "backoff": "10ms"},
+        data={"train": {**data, "shuffle": True}, "valid": {**data, "batch": 128}},
+    )
+    result = job.join()
+    lines = diary(folder)
+    trained = survivors(lines)
+    steps = 16  # of the data, which are epochs of 7, 7 and 2 of Keras
+    assert [started_at(lines, attempt) for attempt in (1, 2, 3)] == [0, 16 + 3, 32 + 3]
+    assert result.value["iterations"] == 3 * steps
+    for number in range(3):
+        rows = Counter(row for _, _, step, ids in trained if step // steps == number for row in ids)
+        assert rows == Counter(range(1001)), f"epoch {number} of the data"
+    assert [len({step for _, epoch, step, _ in trained if epoch == number}) for number in range(9)] == [7, 7, 2] * 3
+
+
 @pytest.mark.parametrize("every", [3, 8])
 def test_a_loop_that_is_killed_within_an_epoch_goes_on_at_the_next_row(start, parquet, tmp_path, every):
     """With `every` 8, one of the checkpoints is the end of an epoch, of which then nothing is left."""

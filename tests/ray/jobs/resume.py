@@ -38,7 +38,7 @@ class Diary:
         self.write("test", step, ids)
 
 
-def fit(ctx, folder):
+def fit(ctx, folder, epochs=EPOCHS, steps=None):
     """Keras fit with validation, of whichever Keras, on the spec's datasets `train` and `valid`."""
     import tensorflow as tf
 
@@ -68,7 +68,8 @@ def fit(ctx, folder):
     history = model.fit(
         ctx.dataset("train"),
         validation_data=ctx.dataset("valid"),
-        epochs=EPOCHS,
+        epochs=epochs,
+        steps_per_epoch=steps,
         callbacks=ctx.callbacks(),
         verbose=0,
     )
