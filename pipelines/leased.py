@@ -87,6 +87,9 @@ class LeasedReader(Reader):
             self._iterations.pop(int(chunk[0]), None)
         return found
 
+    def _forgotten(self) -> Exception:
+        return StopIteration()  # another reading has begun, and nobody will look at this one
+
     def took(self) -> None:
         """The next batch goes into a step."""
         client = self._client

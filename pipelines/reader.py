@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 
 from pipelines import busy, shards
 from pipelines.columns import Array, packed, part_dtypes, parts_of
+from pipelines.errors import DataError
 from pipelines.joining import stacked
 from pipelines.layout import Feature, Layout, Request
 from pipelines.leases import Desk
@@ -42,9 +44,11 @@ _THREADS = min(16, 2 * (os.cpu_count() or 1))
 #: The epoch of the iteration that begins now, and the rows that it has before it, over all shards: None for all rows,
 #: an empty line for none.
 StartNow = Callable[[], tuple[int, Line | None]]
-#: Iterations that are remembered: the next one may begin while the last chunks of this one are read, and Keras begins
-#: some that it never reads.
-_REMEMBERED = 3
+#: Iterations that hold what they have read ahead: the next one may begin while the last chunks of this one are read.
+#: And all that are remembered: `next(iter(dataset))` begins one that nobody ends, and Keras some that it never reads.
+_AWAKE, _REMEMBERED = 3, 16
+#: Epochs whose order is kept.
+_ORDERS = 3
 #: Chunks of records of which it is remembered what they were, in case TensorFlow refuses one of the records: it may
 #: have been given a few more meanwhile.
 _LATELY = 64
@@ -181,23 +185,27 @@ class Reader:
                 shards.rows_in(mine), shards.batch_count(shards.rows_in(line), sharding), sharding.batch
             )
             found = [(number, *chunk) for chunk in shards.chunks(sizes, self.chunk_rows)]
+            self._forget()
             self._iterate(number, mine)
-            while len(self._iterations) > _REMEMBERED:
-                self._iterations.popitem(last=False)[1].end()
+            self._put_to_rest()
         return np.array(found, np.int64).reshape(-1, 4)
 
     def read(self, chunk: Array) -> list[Array]:
         """The rows of a chunk (iteration, start, stop, batch): the parts of each feature, see `pipelines.columns`.
 
         Raises:
-            DataError: a unit cannot be read, or holds nulls that nothing is to stand for.
+            DataError: a unit cannot be read or holds nulls that nothing is to stand for, or the iteration is forgotten.
         """
         number, *rest = (int(value) for value in chunk)
         start, stop, _ = Chunk(*rest)
         with self._lock:
             iteration = self._iterations.get(number)
-        if iteration is None:  # given up by whoever iterates; nobody will look at it
-            raise StopIteration
+            if iteration is None:
+                raise self._forgotten()
+            self._iterations.move_to_end(number)
+            if iteration.rests:
+                iteration.rests = False
+                self._put_to_rest()
         with busy.reads:
             table = iteration.rows(start, stop)
             if self.records is not None:
@@ -220,6 +228,30 @@ class Reader:
                 yield unit, inside
             first += unit.rows
 
+    def _forgotten(self) -> Exception:
+        """What is raised for an iteration that is read on although it is forgotten."""
+        happened = "an iteration of a dataset was given up for later ones"
+        todo = "keep an iterator and use it again, or make a dataset for each"
+        return DataError(happened, f"{_REMEMBERED} others were begun or read since", todo)
+
+    def _forget(self) -> None:
+        """Make room for another iteration: without those that are over, or the one that is most likely left alone.
+
+        That is the one not read for longest, but for the half that has come furthest: a loop may take long over what it
+        has, while `next(iter(dataset))` reads a little and often.
+        """
+        for number in [number for number, iteration in self._iterations.items() if iteration.over]:
+            del self._iterations[number]
+        if len(self._iterations) >= _REMEMBERED:
+            furthest = sorted(self._iterations, key=lambda number: (-self._iterations[number].done, number))
+            left_alone = next(number for number in self._iterations if number in furthest[_REMEMBERED // 2 :])
+            self._iterations.pop(left_alone).end()
+
+    def _put_to_rest(self) -> None:
+        """All iterations but those that were begun or read last."""
+        for iteration in [*self._iterations.values()][:-_AWAKE]:
+            iteration.rest()
+
     def _iterate(self, number: int, line: Line) -> None:
         """Be ready to read `line` as iteration `number`; the lock is held."""
         pieces = [piece for span in line for piece in shards.pieces(span, self._order(span.epoch).ends)]
@@ -230,7 +262,7 @@ class Reader:
         if epoch not in self._orders:
             plan = self.plan
             blocks = shards.blocks_of(self.units, shuffle=plan.shuffle, seed=plan.seed, epoch=epoch)
-            while len(self._orders) >= _REMEMBERED:
+            while len(self._orders) >= _ORDERS:
                 del self._orders[next(iter(self._orders))]
             self._orders[epoch] = _Order(blocks, shards.ends_of(blocks))
         return self._orders[epoch]
@@ -262,18 +294,29 @@ class _Order:
 class _Iteration:
     """The pieces of one iteration, loaded a few ahead of the chunks that are asked for, and let go behind them.
 
-    Its threads end with it: as long as a thread lives, the allocator keeps for it what its tables took.
+    Its threads end with it: as long as a thread lives, the allocator keeps for it what its tables took. While it rests
+    it has none, and holds nothing; whatever is asked of it then is loaded again.
+
+    Attributes:
+        done: rows that were taken.
+        rests: whether it was put to rest, and nothing was asked of it since.
     """
 
     def __init__(self, load: Callable[[Piece], pa.RecordBatch | pa.Table], pieces: list[Piece]) -> None:
         self._load, self._pieces = load, pieces
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+        self._pool: ThreadPoolExecutor | None = None
         self._ends = np.cumsum([piece.rows for piece in pieces], dtype=np.int64)
         self._lock = threading.Lock()
         self._tables: dict[int, Future[pa.RecordBatch | pa.Table]] = {}
         self._taken = [0] * len(pieces)
         self._left = len(pieces)
-        self._given_up = False
+        self.done = 0
+        self._given_up = self.rests = False
+
+    @property
+    def over(self) -> bool:
+        """Whether every row has been taken."""
+        return not self._left
 
     def rows(self, start: int, stop: int) -> pa.RecordBatch | pa.Table:
         """Positions `start` to `stop` of the shard's line.
@@ -284,22 +327,33 @@ class _Iteration:
         first = int(np.searchsorted(self._ends, start, side="right"))
         last = int(np.searchsorted(self._ends, stop, side="left"))
         with self._lock:
-            if self._given_up:
-                raise StopIteration
             for index in range(first, self._ahead_of(last, 2 * (stop - start))):
-                if index not in self._tables and self._taken[index] < self._pieces[index].rows:
-                    self._tables[index] = self._pool.submit(self._load, self._pieces[index])
-            wanted = {index: self._tables[index] for index in range(first, last + 1)}
+                if self._taken[index] < self._pieces[index].rows:
+                    self._loading(index)
         found = []
-        for index, table in wanted.items():
+        for index in range(first, last + 1):
             before = int(self._ends[index]) - self._pieces[index].rows
             low, high = max(start - before, 0), min(stop - before, self._pieces[index].rows)
-            try:
-                found.append(table.result().slice(low, high - low))
-            except CancelledError:
-                raise StopIteration from None
+            found.append(self._table(index).slice(low, high - low))
             self._let_go(index, high - low)
         return stacked(found)
+
+    def _table(self, index: int) -> pa.RecordBatch | pa.Table:
+        """A piece, loaded once more where it was put to rest meanwhile."""
+        while True:
+            with self._lock:
+                loading = self._loading(index)
+            with suppress(CancelledError):
+                return loading.result()
+
+    def _loading(self, index: int) -> Future[pa.RecordBatch | pa.Table]:
+        """A piece that is loaded or being loaded; the lock is held."""
+        if self._given_up:
+            raise StopIteration
+        if index not in self._tables:
+            self._pool = self._pool or ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+            self._tables[index] = self._pool.submit(self._load, self._pieces[index])
+        return self._tables[index]
 
     def parts(self, start: int, stop: int) -> list[Piece]:
         """Positions `start` to `stop` of the shard's line as pieces."""
@@ -321,18 +375,26 @@ class _Iteration:
         """Forget a piece of which every row has been taken."""
         with self._lock:
             self._taken[index] += rows
+            self.done += rows
             if self._taken[index] >= self._pieces[index].rows:
                 self._tables.pop(index, None)
                 self._left -= 1
-            if not self._left:
+            if self.over and self._pool is not None:
                 self._pool.shutdown(wait=False)
 
-    def end(self) -> None:
-        """Give up what is loaded and what waits to be."""
+    def rest(self) -> None:
+        """Let go what is loaded and what waits to be, until something is asked for again."""
         with self._lock:
-            self._given_up = True
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self.rests = True
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
             self._tables.clear()
+
+    def end(self) -> None:
+        """Rest for ever."""
+        self._given_up = True
+        self.rest()
 
 
 def _parts_of(feature: Feature, layout: Layout) -> Callable[[dict[str, pa.Array]], list[Array]]:

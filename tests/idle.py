@@ -8,4 +8,5 @@ from pipelines.reader import Reader
 def until_idle(reader: Reader) -> None:
     """Until all that is being read ahead has been read; its iterations read no further."""
     for iteration in [*reader._iterations.values()]:
-        iteration._pool.shutdown(wait=True)
+        if iteration._pool is not None:
+            iteration._pool.shutdown(wait=True)

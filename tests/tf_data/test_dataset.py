@@ -191,6 +191,16 @@ def test_an_iterator_that_is_given_up_harms_no_other(files: Path) -> None:
     assert sorted(flat(ids(dataset))) == list(range(ROWS))
 
 
+def test_looking_at_a_batch_harms_no_loop(files: Path) -> None:
+    dataset = read_dataset(str(files), batch=2, columns=("id",))
+    found = []
+    for batch in dataset.as_numpy_iterator():
+        found += batch["id"].tolist()
+        if len(found) <= 100:
+            assert next(iter(dataset))["id"].numpy().tolist() == [0, 1]
+    assert found == [*range(1003)]
+
+
 def test_errors_while_reading_are_found_again(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"x": [1, 2, 3, None]}), path, row_group_size=2)
