@@ -33,6 +33,28 @@ def parquet(tmp_path: Path) -> Path:
     return folder
 
 
+def test_rows_of_an_object_store_are_those_of_this_machine(start, parquet, s3):
+    base, _, query = s3.partition("?")
+    filesystem, path = pafs.FileSystem.from_uri(f"{base}/data?{query}")
+    filesystem.create_dir(path, recursive=True)
+    pafs.copy_files(str(parquet), path, pafs.LocalFileSystem(), filesystem)
+
+    def batches(files):
+        job = start(
+            entrypoint="train.py:rows_seen",
+            strategy="multi_worker_mirrored",
+            roles={"worker": 2},
+            success="all_workers",
+            data={"train": {"files": files, "batch": 96, "shuffle": True}},
+        )
+        job.join()
+        return [e.data["value"]["batches"] for e in job.events if e.kind == "finished"]
+
+    found = batches(f"{base}/data/?{query}")
+    assert sorted(i for of_task in found for batch in of_task for i in batch) == list(range(1001))
+    assert sorted(found) == sorted(batches(str(parquet)))
+
+
 @needs_tensorflow_io
 def test_tensorflow_io_decodes_on_workers(start, parquet):
     job = start(
