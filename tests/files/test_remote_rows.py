@@ -81,7 +81,9 @@ def rows(reader: Reader) -> dict[str, list[Any]]:
     return found
 
 
-@pytest.mark.parametrize("below", [("data",), ("data/",), ("data/*/*.parquet",), ("data/part=[0]/*", "data/part=[!0]/*")])
+@pytest.mark.parametrize(
+    "below", [("data",), ("data/",), ("data/*/*.parquet",), ("data/part=[0]/*", "data/part=[!0]/*")]
+)
 def test_every_row(place: Place, folder: Path, below: tuple[str, ...]) -> None:
     place.put(folder)
     found = rows(reader_of(*map(place.uri, below)))
