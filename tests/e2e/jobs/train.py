@@ -19,7 +19,7 @@ def fit(ctx, epochs=3, lost_after=0, moves=False):
         ctx: the task's context.
         epochs: how many.
         lost_after: the first attempt waits for ever after this epoch, for a task that is lost; 0 does not wait.
-        moves: the first attempt trains for ever in its first epoch.
+        moves: the first attempt trains for ever in its first epoch, of which the second has some steps more to do.
     """
     import keras
     import tensorflow as tf
@@ -39,9 +39,15 @@ def fit(ctx, epochs=3, lost_after=0, moves=False):
         model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.05), "mse")
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(ROWS // STEPS)
-    steps = (FOREVER if ctx.attempt == 1 else STEPS) if moves else None
+    steps = FOREVER if ctx.attempt == 1 else (ctx.expected_checkpoint or 0) + STEPS
     dataset = dataset.repeat() if moves else dataset
-    history = model.fit(dataset, epochs=epochs, steps_per_epoch=steps, callbacks=[*ctx.callbacks(), Loss()], verbose=0)
+    history = model.fit(
+        dataset,
+        epochs=epochs,
+        steps_per_epoch=steps if moves else None,
+        callbacks=[*ctx.callbacks(), Loss()],
+        verbose=0,
+    )
     ctx.export(model)
     return {
         "epochs": history.epoch,
