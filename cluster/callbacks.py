@@ -92,10 +92,8 @@ def epoch_saving(base: Any) -> Any:
             self.checkpointer: Checkpointer | None = None
             self.first = 0  # batch of the epoch, as Keras counts, that this attempt began it with
             self.steps_per_epoch: int | None = None  # that `fit` was given
-            self.resumed = (
-                0,
-                0,
-            )  # an epoch, and how many of its steps earlier attempts did, where `fit` was given some
+            # An epoch, and how many of its steps earlier attempts did, where `fit` was given some.
+            self.resumed = (0, 0)
             self._before = 0  # steps of earlier epochs of this attempt
             self._latest: int | None = None  # batch of the epoch that began last
             self._checked = False  # whether the epoch reads its data

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,6 +14,8 @@ from tests.e2e.kube import JOBS, Document, FailedError, Space
 
 #: Steps that `train.py:fit` makes in an epoch.
 STEPS = 4
+#: A resource that only a test gives to a node.
+SLOT = "example.com/e2e-slot"
 
 
 def job(**args):
@@ -93,11 +97,26 @@ def test_a_pod_that_is_evicted_as_when_a_node_is_drained(space: Space, platform:
 
 
 def test_a_pod_that_is_evicted_while_it_trains_loses_no_step(space: Space, platform: Document, target: Target) -> None:
+    moves(space, platform, target, lambda: evict(space, space.pods("ray.io/node-type=worker")[0]))
+
+
+def test_a_pod_that_makes_room_for_a_more_important_one_loses_no_step(
+    space: Space, platform: Document, target: Target
+) -> None:
+    """The node has two slots, which the workers fill; the scheduler ends one of them for a Pod of higher priority."""
+    with slots(space, 2), priority(space) as urgent:
+        platform["workerGroups"]["cpu"]["resources"] = with_slot(SMALL)
+        moves(space, platform, target, lambda: space.create(brief_pod(target, urgent)))
+        assert space.get("pod", "urgent")["status"]["phase"] == "Succeeded"
+
+
+def moves(space: Space, platform: Document, target: Target, take: Callable[[], None]) -> None:
+    """A job whose Pod is taken while it trains saves, and goes on with the next step in another Pod."""
     space.install_job("flights", {**platform, "job": {**job(epochs=1, moves=True), "failure": {"max_restarts": 0}}})
     space.wait("job/flights", "jsonpath={.status.ready}=1")
     with space.following("logs", "--follow", "job/flights") as lines:
         assert any(" · step " in line for line in lines)
-        evict(space, space.pods("ray.io/node-type=worker")[0])
+        take()
         rest = list(lines)
     assert any("is being drained" in line for line in rest), rest
     assert any("going on elsewhere" in line for line in rest), rest
@@ -106,6 +125,55 @@ def test_a_pod_that_is_evicted_while_it_trains_loses_no_step(space: Space, platf
     result = result_of(space, "flights-runs", target)
     assert (result["status"], result["attempts"]) == ("succeeded", 2)
     assert result["value"]["iterations"] == saved + STEPS
+
+
+@contextlib.contextmanager
+def slots(space: Space, number: int) -> Iterator[None]:
+    """One node of the cluster has so many of a resource that no other has."""
+    node = next(n["metadata"]["name"] for n in space.get("nodes")["items"] if not n["spec"].get("unschedulable"))
+    place = {"path": f"/status/capacity/{SLOT.replace('/', '~1')}"}
+    patch = ("patch", "node", node, "--subresource=status", "--type=json", "--patch")
+    space.kubectl(*patch, json.dumps([{"op": "add", **place, "value": str(number)}]))
+    try:
+        space.wait(f"node/{node}", f"jsonpath={{.status.allocatable.{SLOT.replace('.', chr(92) + '.')}}}={number}")
+        yield
+    finally:
+        space.kubectl(*patch, json.dumps([{"op": "remove", **place}]))
+
+
+@contextlib.contextmanager
+def priority(space: Space) -> Iterator[str]:
+    """The name of a class of Pods that are more important than others."""
+    name = f"{space.name}-urgent"
+    space.create(
+        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 1000}
+    )
+    try:
+        yield name
+    finally:
+        space.kubectl("delete", "priorityclass", name)
+
+
+def with_slot(resources: Document) -> Document:
+    """These resources, and a slot."""
+    return {kind: {**amounts, SLOT: "1"} for kind, amounts in resources.items()}
+
+
+def brief_pod(target: Target, urgent: str) -> Document:
+    """A Pod of that priority, which needs a slot for some seconds."""
+    container = {
+        "name": "urgent",
+        "image": target.image,
+        "imagePullPolicy": target.policy,
+        "command": ["sleep", "10"],
+        "resources": with_slot({"requests": {}, "limits": {}}),
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    user = {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {
+        "restartPolicy": "Never", "priorityClassName": urgent, "securityContext": user, "containers": [container]
+    }  # fmt: skip
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "urgent"}, "spec": spec}
 
 
 def test_tfcluster_submit_makes_the_job_and_follows_it(
