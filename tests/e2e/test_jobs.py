@@ -110,6 +110,20 @@ def test_a_pod_that_makes_room_for_a_more_important_one_loses_no_step(
         assert space.get("pod", "urgent")["status"]["phase"] == "Succeeded"
 
 
+def test_when_the_head_is_lost_the_next_run_goes_on(space: Space, platform: Document, target: Target) -> None:
+    platform["rayJob"]["backoffLimit"] = 1
+    space.install_job("flights", {**platform, "job": {**job(epochs=5, lost_after=2), "resume": "latest"}})
+    space.wait("job/flights", "jsonpath={.status.ready}=1")
+    with space.following("logs", "--follow", "job/flights") as lines:
+        assert any("ready to be lost" in line for line in lines)
+        (head,) = space.pods("ray.io/node-type=head")
+        space.kubectl("delete", "pod", head, "--grace-period=0", "--force")
+    ended(space, "flights")
+    result = result_of(space, "flights-runs", target)  # the lost one has left none
+    assert (result["status"], result["attempts"], result["value"]["epochs"]) == ("succeeded", 1, [2, 3, 4])
+    assert result["value"]["iterations"] == 5 * STEPS
+
+
 def moves(space: Space, platform: Document, target: Target, take: Callable[[], None]) -> None:
     """A job whose Pod is taken while it trains saves, and goes on with the next step in another Pod."""
     space.install_job("flights", {**platform, "job": {**job(epochs=1, moves=True), "failure": {"max_restarts": 0}}})

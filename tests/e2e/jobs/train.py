@@ -18,17 +18,19 @@ def fit(ctx, epochs=3, lost_after=0, moves=False):
     Args:
         ctx: the task's context.
         epochs: how many.
-        lost_after: the first attempt waits for ever after this epoch, for a task that is lost; 0 does not wait.
-        moves: the first attempt trains for ever in its first epoch, of which the second has some steps more to do.
+        lost_after: what begins afresh waits for ever after this epoch, for a task that is lost; 0 does not wait.
+        moves: what begins afresh trains for ever in its first epoch, of which what goes on has some steps more to do.
     """
     import keras
     import tensorflow as tf
+
+    fresh = ctx.expected_checkpoint is None
 
     class Loss(keras.callbacks.Callback):
         """Says that the moment has come, and stays in it."""
 
         def on_epoch_begin(self, epoch, logs=None):
-            if lost_after == epoch > 0 and ctx.attempt == 1:
+            if lost_after == epoch > 0 and fresh:
                 print("ready to be lost", flush=True)
                 threading.Event().wait()
 
@@ -39,7 +41,7 @@ def fit(ctx, epochs=3, lost_after=0, moves=False):
         model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(0.05), "mse")
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(ROWS // STEPS)
-    steps = FOREVER if ctx.attempt == 1 else (ctx.expected_checkpoint or 0) + STEPS
+    steps = FOREVER if fresh else ctx.expected_checkpoint + STEPS
     dataset = dataset.repeat() if moves else dataset
     history = model.fit(
         dataset,
