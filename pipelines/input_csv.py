@@ -17,6 +17,7 @@ from pipelines.errors import DataError
 from pipelines.files import File, first_line
 from pipelines.inputs import Format, Options, Segment, check_columns, vanished
 from pipelines.manifest import read_manifest
+from pipelines.retries import Steady
 from pipelines.storage import csv_type
 
 _THREADS = 16
@@ -69,17 +70,18 @@ class CsvInput:
 
         Raises:
             DataError: with file, line and column.
+            UnreachableDataError: the storage does not give them.
         """
         path, index = segment.path, self._index[segment.path]
         body = self.bodies[index]
         try:
             if not self.can_cut(index):
                 if segment.start == 0:
-                    with self.filesystem.open_input_stream(path, compression="detect") as stream:
+                    with _unpacked(self.filesystem, path) as stream:
                         stream.read(body)
                         yield from self._rows(stream, path, body)
                 return
-            with self.filesystem.open_input_file(path) as file:
+            with _steady(self.filesystem, path) as file:
                 start, stop = (line_start(file, max(at, body)) for at in (segment.start, segment.stop))
                 if start < stop:
                     yield from self._rows(file.get_stream(start, stop - start), path, start)
@@ -119,7 +121,7 @@ class CsvInput:
         return DataError(what, f"{path}{line}", todo)
 
     def _lines_before(self, path: str, start: int) -> int:
-        with self.filesystem.open_input_stream(path, compression="detect") as stream:
+        with _unpacked(self.filesystem, path) as stream:
             count = 0
             while start > 0 and (block := stream.read(min(start, _BLOCK))):
                 count += block.count(b"\n")
@@ -186,11 +188,9 @@ def estimated_rows(source: CsvInput) -> int:
     """About how many rows there are, from how many lines the first bytes of up to 16 files hold."""
     lines = seen = 0
     for file in source.files[:: -(-len(source.files) // _SAMPLED_FILES)]:
-        with source.filesystem.open_input_file(file.path) as raw:
+        with _steady(source.filesystem, file.path) as raw:
             try:
-                packed = not file.path.endswith(".csv")
-                stream = pa.CompressedInputStream(raw, _codec(file.path)) if packed else raw
-                text = stream.read(_SAMPLE)
+                text = _unpacking(raw, file.path).read(_SAMPLE)
                 lines += text.count(b"\n") - 1
                 seen += min(file.size, raw.tell())
             except (pa.ArrowException, OSError) as error:
@@ -198,8 +198,19 @@ def estimated_rows(source: CsvInput) -> int:
     return max(0, round(lines * sum(source.lengths) / max(1, seen)))
 
 
-def _codec(path: str) -> str:
-    return {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}[path.rpartition(".")[2]]
+def _steady(filesystem: pafs.FileSystem, path: str) -> pa.NativeFile:
+    """The open file, whose readings are tried again where the storage fails."""
+    return pa.PythonFile(Steady(filesystem, path), mode="r")
+
+
+def _unpacked(filesystem: pafs.FileSystem, path: str) -> pa.NativeFile:
+    """The text of a file, from its beginning."""
+    return _unpacking(_steady(filesystem, path), path)
+
+
+def _unpacking(raw: pa.NativeFile, path: str) -> pa.NativeFile:
+    codec = {"gz": "gzip", "bz2": "bz2", "zst": "zstd"}.get(path.rpartition(".")[2])
+    return pa.CompressedInputStream(raw, codec) if codec else raw
 
 
 def _heads(filesystem: pafs.FileSystem, files: Sequence[File], options: Options) -> list[tuple[list[str], int]]:
@@ -207,7 +218,7 @@ def _heads(filesystem: pafs.FileSystem, files: Sequence[File], options: Options)
 
     def head(file: File) -> tuple[list[str], int]:
         try:
-            with filesystem.open_input_stream(file.path, compression="detect") as stream:
+            with _unpacked(filesystem, file.path) as stream:
                 text = b""
                 while b"\n" not in text and (more := stream.read(1 << 16)):
                     text += more
@@ -254,7 +265,7 @@ def _inferred(
     schemas, newlines = [], False
     for file, (_, body) in list(zip(files, heads, strict=True))[::step]:
         try:
-            with filesystem.open_input_stream(file.path, compression="detect") as stream:
+            with _unpacked(filesystem, file.path) as stream:
                 text = stream.read(body + _SAMPLE)[body:]
         except (pa.ArrowException, OSError) as error:
             raise DataError("cannot read a CSV file", file.path, first_line(error)) from None

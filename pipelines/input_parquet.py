@@ -21,6 +21,7 @@ from pipelines.footers import Footers, read_footer, read_footers
 from pipelines.hive import Values, folder_columns
 from pipelines.inputs import BATCH_BYTES, BATCH_ROWS, Format, Options, Segment, check_columns, vanished
 from pipelines.leaf_reader import Leaves, leaves_of
+from pipelines.retries import Steady
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class ParquetInput:
 
         Raises:
             DataError: with file, row group and column.
+            UnreachableDataError: the storage does not give them.
         """
         index = self._index[segment.path]
         begin = 0
@@ -87,7 +89,7 @@ class ParquetInput:
     def _read_group(self, path: str, group: int, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         names = [name for name in self.schema.names if name not in self.folders[self._index[path]]]
         try:
-            with self.filesystem.open_input_file(path) as file:
+            with Steady(self.filesystem, path) as file:
                 reader = pq.ParquetFile(file, buffer_size=max(1 << 16, (32 << 20) // max(1, len(names))))
                 at = 0
                 for batch in reader.iter_batches(
@@ -190,7 +192,7 @@ def _culprit(filesystem: pafs.FileSystem, path: str, group: int, names: Sequence
     bad = []
     for name in names if len(names) > 1 else ():
         try:
-            with filesystem.open_input_file(path) as file:
+            with Steady(filesystem, path) as file:
                 for _ in pq.ParquetFile(file).iter_batches(row_groups=[group], columns=[name], use_threads=False):
                     pass
         except (pa.ArrowException, OSError):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 
 from pipelines.errors import UnreachableDataError
 from pipelines.files import first_line
@@ -81,3 +82,53 @@ class Held(io.RawIOBase):
         found: bytes = self._content[begin:][: size if size >= 0 else None] if begin >= 0 else b""
         self._at += len(found)
         return found
+
+
+class Steady(io.RawIOBase):
+    """A file that is read where Arrow asks for it, each part of it `retried`: other errors are those of its content.
+
+    Args:
+        filesystem: where it lies.
+        path: of the file.
+
+    Raises:
+        UnreachableDataError: the storage does not give it; also from each reading.
+        OSError: that it is not there, or must not be read.
+    """
+
+    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
+        self._path, self._at = path, 0
+        self._file: pa.NativeFile | None = None  # closing does not fail where opening does
+        self._file = retried(lambda: filesystem.open_input_file(path), path)
+        self._size = int(retried(self._file.size, path))
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The place."""
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; none at the end."""
+        file, at, left = self._file, self._at, max(0, self._size - self._at)
+        wanted = left if size < 0 else min(size, left)
+        found: bytes = retried(lambda: file.read_at(wanted, at), self._path)
+        self._at += len(found)
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+        super().close()

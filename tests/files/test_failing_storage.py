@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,6 +16,9 @@ from pipelines.damage import OnError, Skipped, readable
 from pipelines.errors import DataError, UnreachableDataError, data_error_in
 from pipelines.files import File
 from pipelines.footers import read_footers
+from pipelines.input_csv import open_csv
+from pipelines.input_parquet import open_parquet
+from pipelines.inputs import Options, read
 from pipelines.layout import Request
 from pipelines.parquet import ParquetSource
 from pipelines.tfrecord import TFRecordSource
@@ -123,6 +127,28 @@ def test_a_damaged_footer_is_damage(path: Path) -> None:
     with pytest.raises(DataError, match=f"cannot read the footer of a Parquet file · {path} · ") as caught:
         read_footers(Failing().filesystem, [File(str(path), 0, 0)])
     assert not isinstance(caught.value, UnreachableDataError)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("ending", ["parquet", "csv", "csv.gz"])
+def test_what_is_converted_and_analyzed(tmp_path: Path, error: OSError, ending: str) -> None:
+    table = pa.table({"a": np.arange(1000), "b": [f"row {i}" for i in range(1000)]})
+    path = tmp_path / f"x.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, path, row_group_size=300)
+    else:
+        with pa.output_stream(path) as sink:  # packed as its name says
+            pacsv.write_csv(table, sink)
+    storage = Failing()
+    storage.opening, storage.reading = [error], [error] * 2
+    open_format = open_parquet if ending == "parquet" else open_csv
+    source = open_format(storage.filesystem, (File(str(path), path.stat().st_size, 0),), Options())
+    storage.opening, storage.reading = [error] * 3, [None, error, error, error]
+    assert pa.Table.from_batches(read(source, 0, sum(source.lengths))).equals(table)
+    assert storage.failed == 9
+    storage.always = error
+    with pytest.raises(UnreachableDataError, match=f"does not give the data · {path}: .*{error.args[-1]}, {TRIES} times"):
+        list(read(source, 0, sum(source.lengths)))
 
 
 def test_a_file_that_is_gone_is_not_waited_for(path: Path) -> None:
