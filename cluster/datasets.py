@@ -82,6 +82,7 @@ class Standing:
         epoch: of the latest iteration of training.
         since: steps that a fit which counts its own had done when that iteration began; None in other loops.
         counted: whether every batch of these iterations is a step of theirs, one iteration after the other.
+        endless: whether that iteration goes on with the next epoch, and the next, without another one that begins.
     """
 
     rows: int
@@ -96,6 +97,7 @@ class Standing:
     epoch: int = -1
     since: int | None = None
     counted: bool = True
+    endless: bool = False
 
     @property
     def batches(self) -> int:
@@ -130,20 +132,41 @@ class Standing:
             end = self.since + self.steps_in(self.line)
             if steps >= end - 1:
                 epoch, steps = max(epoch, self.epoch + 1), max(steps, end)
-            elif steps > self.since:
+            else:
                 self.counted = False
         self.since = steps
         return epoch
+
+    def begin_endless(self, epoch: int, *, resumes: bool, steps: int | None = None) -> tuple[int, Line | None]:
+        """Start an iteration that goes on without end, with `epoch` or what is left of a resumed one; see `begin`."""
+        if not resumes:
+            return epoch, None
+        at, rest = self.resumed or (-1, ())
+        self.line = rest if epoch <= at else shards.whole(epoch, self.rows)
+        self.epoch, self.since, self.endless, self.counted, self.ahead = max(at, epoch), steps, True, True, False
+        return self.epoch, self.line
 
     def steps_in(self, line: Line) -> int:
         """Steps that a line has."""
         rows = shards.rows_in(line)
         return -(-shards.batch_count(rows, self.sharding) // self.per_step) if rows else 0
 
-    def done(self, steps: int) -> int | None:
-        """Steps of the latest iteration that are done after `steps` of the fit; None where it is not within one."""
-        done = -1 if self.since is None or not self.counted else steps - self.since
-        return done if 0 < done < self.steps_in(self.line) else None
+    def at(self, steps: int) -> tuple[Line, int] | None:
+        """What is read after `steps` of the fit, and how many steps of it are done; None where that is not known."""
+        if self.since is None or not self.counted:
+            return None
+        done = steps - self.since
+        if self.endless:
+            return self.after(done)
+        return (self.line, done) if 0 < done < self.steps_in(self.line) else None
+
+    def after(self, done: int) -> tuple[Line, int]:
+        """What is read after `done` steps of an iteration without end, and how many steps of it are done."""
+        here = self.steps_in(self.line)
+        if done < here:
+            return self.line, done
+        passes, done = divmod(done - here, -(-self.batches // self.per_step))
+        return shards.nth_pass(self.line, 1 + passes, self.rows), done
 
     def is_stale(self, epoch: int, steps: int | None) -> bool:
         """Whether `epoch` is trained on without an iteration of its own: on what a cache has of the resumed one.
@@ -151,16 +174,17 @@ class Standing:
         `steps` are those of `begin`; a step more than there is may be counted where data run out.
         """
         at, rest = self.resumed or (self.epoch - 1, ())
-        if self.ahead or not 0 <= self.epoch <= at or rest == shards.whole(at, self.rows):
+        if self.ahead or self.endless or not 0 <= self.epoch <= at or rest == shards.whole(at, self.rows):
             return False
         if steps is None or self.since is None:
             return epoch > at
         return steps > self.since + self.steps_in(rest) + 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a position."""
+    def to_dict(self, at: tuple[Line, int] | None = None) -> dict[str, Any]:
+        """Plain values for a position; `at`, where it is known, is what the method of that name tells."""
         sharding = {"shards": self.sharding.shards, "batch": self.sharding.batch, "remainder": self.sharding.remainder}
-        return {**self._rows(), "sharding": sharding, "line": self.line, "per_step": self.per_step}
+        line, more = (self.line, {}) if at is None else (at[0], {"done": at[1]})
+        return {**self._rows(), "sharding": sharding, "line": line, "per_step": self.per_step, **more}
 
     def _rows(self) -> dict[str, Any]:
         """What a position must be of to be worth something."""
@@ -233,20 +257,25 @@ class Standings:
     def to_dict(self, batch: int, epoch: int | None = None, steps: int | None = None) -> dict[str, Any]:
         """Plain values for a position after `batch` batches of `epoch`, where that is known, which is trained on.
 
+        Of an iteration without end `epoch` is the one in which it began, and `batch` counts from there.
         `steps` are those of a fit that was told how many steps its epochs have: then an iteration of the data goes on
         over several of them.
         """
         if steps is not None:
-            done = {name: standing.done(steps) for name, standing in self.by_name.items() if standing.ordered}
-            within = {name: count for name, count in done.items() if count is not None}
-            return {name: {**self.by_name[name].to_dict(), "done": count} for name, count in within.items()}
+            places = {name: standing.at(steps) for name, standing in self.by_name.items() if standing.ordered}
+            return {name: self.by_name[name].to_dict(place) for name, place in places.items() if place is not None}
         return {
             name: standing.to_dict()
             for name, standing in self.by_name.items()
             if standing.ordered
+            and not standing.endless
             and standing.line
             and epoch in (None, standing.line[-1].epoch)
             and (batch or standing.ahead)
+        } | {
+            name: standing.to_dict(standing.after(batch))
+            for name, standing in self.by_name.items()
+            if standing.ordered and standing.endless and epoch in (None, standing.epoch) and batch
         }
 
     def resume(self, epoch: int, batch: int, data: Mapping[str, Any]) -> int:
@@ -300,9 +329,10 @@ class Starts:
         self._standing, self._epoch_now, self._testing, self._steps_now = standing, epoch_now, testing, steps_now
         self._next = first
 
-    def __call__(self) -> tuple[int, Line | None]:
-        """The epoch, from 0, and the rows that are left of it."""
+    def __call__(self, *, endless: bool = False) -> tuple[int, Line | None]:
+        """The epoch, from 0, and the rows that are left of it; `endless` for an iteration that then goes on."""
         known = self._epoch_now()
         epoch = self._next if known is None else known
         self._next = epoch + 1
-        return self._standing.begin(epoch, resumes=not self._testing(), steps=self._steps_now())
+        begin = self._standing.begin_endless if endless else self._standing.begin
+        return begin(epoch, resumes=not self._testing(), steps=self._steps_now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cluster.checkpoints import Position
@@ -155,14 +156,22 @@ class Feed:
         """Have the reader's iterations start where training stands; the first one at `position`, where there is one."""
         standing = self.standings.of(name, reader, self._batches_a_step(), ordered=ordered)
         first = 0 if position is None else _resumed(standing, position, name)
+        shown = f"data.{name}" if name in self.spec.data else "ctx.share"
         starts = Starts(standing, self.epoch_now, self.testing_now, first, self.steps_now)
 
-        def start_now() -> tuple[int, Line | None]:
+        def start_now(*, endless: bool = False) -> tuple[int, Line | None]:
             if not self.testing_now():
                 self.batch = self.batch or batch
-            return starts()
+            known = standing.counted
+            found = starts(endless=endless)
+            if known and not standing.counted:
+                self.note(
+                    f"{shown}: its next epoch is begun before the steps of one are made, so that a restart begins an "
+                    "epoch of the data anew; call repeat() on it before map(), cache() and the like"
+                )
+            return found
 
-        reader.start_now = start_now
+        reader.start_now, reader.start_endless = start_now, partial(start_now, endless=True)
 
     def _sharding(self, name: str, data: DataSpec) -> Sharding:
         """How the rows are shared out; where they are leased, not at all."""

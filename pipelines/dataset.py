@@ -41,7 +41,7 @@ def file_dataset(
 
     Args:
         reader: of the shard.
-        repeat: epoch after epoch without end.
+        repeat: epoch after epoch without end. What is made by the dataset's own `repeat()` is that, too.
         deterministic: False lets chunks overtake each other.
         resumes: an iteration may begin within its epoch, and so be shorter than the others.
         per_step: batches that one step of training takes, one for each replica; the length is told in steps.
@@ -56,17 +56,13 @@ def file_dataset(
     """
     import tensorflow as tf
 
-    resumes = resumes or reader.plan.line is not None
-    epochs = tf.data.Dataset.range(1)
     if repeat:
-        epochs = epochs.repeat()
-    batches = epochs.flat_map(_as_it_is(lambda _: _one_epoch(reader, deterministic)))
-    if not resumes and per_step == 1:
-        count = tf.data.INFINITE_CARDINALITY if repeat else reader.batches
-        batches = batches.apply(tf.data.experimental.assert_cardinality(count))
-    batches = batches.prefetch(reader.ready_batches).with_options(per_worker_options(deterministic=deterministic))
-    told = resumes or per_step > 1
-    return of_length(batches, -(-reader.batches // per_step)) if told and not repeat else batches
+        return _finished(_without_end(reader, deterministic), reader, deterministic, tf.data.INFINITE_CARDINALITY)
+    told = resumes or reader.plan.line is not None or per_step > 1
+    batches = tf.data.Dataset.range(1).flat_map(_as_it_is(lambda _: _one_epoch(reader, deterministic)))
+    batches = _finished(batches, reader, deterministic, None if told else reader.batches)
+    once = of_length(batches, -(-reader.batches // per_step)) if told else batches
+    return repeating(once, lambda: file_dataset(reader, repeat=True, deterministic=deterministic))
 
 
 def read_dataset(
@@ -149,11 +145,43 @@ def leased_dataset(reader: Reader) -> tf.data.Dataset:
     return batches.prefetch(reader.ready_batches).with_options(per_worker_options(deterministic=True))
 
 
+def _finished(
+    batches: tf.data.Dataset, reader: Reader, deterministic: bool, cardinality: int | None
+) -> tf.data.Dataset:
+    """The batches, fetched ahead, with their options; `cardinality` is None where it is not that of each iteration."""
+    import tensorflow as tf
+
+    if cardinality is not None:
+        batches = batches.apply(tf.data.experimental.assert_cardinality(cardinality))
+    return batches.prefetch(reader.ready_batches).with_options(per_worker_options(deterministic=deterministic))
+
+
+def _without_end(reader: Reader, deterministic: bool) -> tf.data.Dataset:
+    """The batches from where the iteration that begins now starts, epoch after epoch."""
+    import tensorflow as tf
+
+    def passes(_: tf.Tensor) -> tf.data.Dataset:
+        start = tf.ensure_shape(tf.numpy_function(reader.start, [], tf.int64), [None, 3])
+
+        def one(nth: tf.Tensor) -> tf.data.Dataset:
+            return _of_chunks(tf.numpy_function(reader.begin_pass, [start, nth], tf.int64), reader, deterministic)
+
+        return tf.data.Dataset.counter().flat_map(_as_it_is(one))
+
+    return tf.data.Dataset.range(1).flat_map(_as_it_is(passes))
+
+
 def _one_epoch(reader: Reader, deterministic: bool) -> tf.data.Dataset:
     """The batches of the iteration that begins now."""
     import tensorflow as tf
 
-    chunks = tf.numpy_function(reader.begin, [], tf.int64)
+    return _of_chunks(tf.numpy_function(reader.begin, [], tf.int64), reader, deterministic)
+
+
+def _of_chunks(chunks: tf.Tensor, reader: Reader, deterministic: bool) -> tf.data.Dataset:
+    """The batches of the chunks of an iteration."""
+    import tensorflow as tf
+
     chunks.set_shape([None, 4])
 
     def read(chunk: tf.Tensor, types: list[tf.DType]) -> list[tf.Tensor]:
@@ -290,6 +318,22 @@ def of_length(dataset: tf.data.Dataset, batches: int) -> tf.data.Dataset:
 
     dataset.cardinality = lambda: tf.constant(batches, tf.int64)
     return dataset
+
+
+def repeating(once: tf.data.Dataset, endless: Callable[[], tf.data.Dataset]) -> tf.data.Dataset:
+    """The dataset `once`, whose `repeat()` is `endless()`.
+
+    An endless reading of ours tells where its epochs begin and end. Of one that TensorFlow repeats it is only seen that
+    another one begins, batches before the steps of the one before are made.
+    """
+    original = once.repeat
+
+    def repeat(count: Any = None, name: str | None = None) -> tf.data.Dataset:
+        without_end = count is None or (isinstance(count, int) and count == -1)
+        return endless() if without_end else original(count, name)
+
+    once.repeat = repeat
+    return once
 
 
 def per_worker_options(*, deterministic: bool) -> tf.data.Options:

@@ -120,6 +120,7 @@ class Reader:
         read_at: when the last of them was, on the clock of `time.monotonic`.
         start_now: asked where it starts whenever an iteration begins, for a loop that may begin one and not finish it,
             as Keras does. By default each iteration is the next epoch.
+        start_endless: likewise, of an iteration that goes on epoch after epoch without end.
 
     Raises:
         DataError: the files cannot be read as one table, or hold too few rows.
@@ -133,6 +134,7 @@ class Reader:
         self.rows = sum(unit.rows for unit in self.units)
         self.batches = shards.batch_count(self.rows, plan.sharding)
         self.start_now: StartNow = self._next_epoch
+        self.start_endless: StartNow = self._next_epoch
         self._parts = [_parts_of(feature, self.layout) for feature in self.layout.features]
         size = sum(unit.size for unit in self.units)
         in_chunk = max(1, self.rows * CHUNK_BYTES // max(size, 1))
@@ -175,19 +177,34 @@ class Reader:
         """
         with self._lock:
             epoch, line = self.start_now()
-            number, self._begun = self._begun, self._begun + 1
-            line = shards.whole(epoch, self.rows) if line is None else line
-            if not line:
-                return np.zeros((0, 4), np.int64)
-            sharding = self.plan.sharding
-            mine = shards.share(line, sharding, self.plan.shard)
-            sizes = shards.batch_sizes(
-                shards.rows_in(mine), shards.batch_count(shards.rows_in(line), sharding), sharding.batch
-            )
-            found = [(number, *chunk) for chunk in shards.chunks(sizes, self.chunk_rows)]
-            self._forget()
-            self._iterate(number, mine)
-            self._put_to_rest()
+            return self._chunks_of(shards.whole(epoch, self.rows) if line is None else line)
+
+    def start(self) -> Array:
+        """Where an iteration without end starts that begins now: `[spans, 3]` of int64, the rows of its first pass."""
+        with self._lock:
+            epoch, line = self.start_endless()
+            return np.array(shards.whole(epoch, self.rows) if line is None else line, np.int64).reshape(-1, 3)
+
+    def begin_pass(self, start: Array, nth: Array) -> Array:
+        """The chunks of pass `nth`, from 0, of an iteration that `start` tells of; otherwise as `begin`."""
+        line = tuple(Span(*map(int, span)) for span in start)
+        with self._lock:
+            return self._chunks_of(shards.nth_pass(line, int(nth), self.rows))
+
+    def _chunks_of(self, line: Line) -> Array:
+        """Make `line` the next iteration, and cut it into chunks; the lock is held."""
+        number, self._begun = self._begun, self._begun + 1
+        if not line:
+            return np.zeros((0, 4), np.int64)
+        sharding = self.plan.sharding
+        mine = shards.share(line, sharding, self.plan.shard)
+        sizes = shards.batch_sizes(
+            shards.rows_in(mine), shards.batch_count(shards.rows_in(line), sharding), sharding.batch
+        )
+        found = [(number, *chunk) for chunk in shards.chunks(sizes, self.chunk_rows)]
+        self._forget()
+        self._iterate(number, mine)
+        self._put_to_rest()
         return np.array(found, np.int64).reshape(-1, 4)
 
     def read(self, chunk: Array) -> list[Array]:

@@ -98,8 +98,9 @@ class Steady(io.RawIOBase):
 
     def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
         self._path, self._at = path, 0
-        self._file: pa.NativeFile | None = None  # closing does not fail where opening does
-        self._file = retried(lambda: filesystem.open_input_file(path), path)
+        self._opened: list[pa.NativeFile] = []  # closing does not fail where opening does
+        self._file: pa.NativeFile = retried(lambda: filesystem.open_input_file(path), path)
+        self._opened.append(self._file)
         self._size = int(retried(self._file.size, path))
 
     def readable(self) -> bool:
@@ -121,14 +122,14 @@ class Steady(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes; none at the end."""
-        file, at, left = self._file, self._at, max(0, self._size - self._at)
+        at, left = self._at, max(0, self._size - self._at)
         wanted = left if size < 0 else min(size, left)
-        found: bytes = retried(lambda: file.read_at(wanted, at), self._path)
+        found: bytes = retried(lambda: self._file.read_at(wanted, at), self._path)
         self._at += len(found)
         return found
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        for file in self._opened:
+            file.close()
         super().close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines import shards
-from pipelines.dataset import file_dataset, of_length, per_worker_options
+from pipelines.dataset import file_dataset, of_length, per_worker_options, repeating
 from pipelines.errors import DataError
 from pipelines.memory import open_arrays
 from pipelines.reader import Reader, ReadPlan
@@ -37,10 +37,13 @@ def array_dataset(arrays: Any, reader: Reader, *, resumes: bool = False, per_ste
     def packed(features: dict[str, tf.Tensor]) -> Any:
         return tf.nest.pack_sequence_as(arrays, [features[str(number)] for number in range(len(features))])
 
+    def structured(dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return dataset.map(tf.autograph.experimental.do_not_convert(packed))
+
     found = file_dataset(reader, resumes=resumes, per_step=per_step)
-    mapped = found.map(tf.autograph.experimental.do_not_convert(packed))
+    mapped = structured(found)
     mapped.cardinality = found.cardinality
-    return mapped
+    return repeating(mapped, lambda: structured(file_dataset(reader, repeat=True)))
 
 
 def shared_rows(rows: tf.data.Dataset, sharding: Sharding, shard: int, *, per_step: int = 1) -> tf.data.Dataset:

@@ -105,6 +105,11 @@ def whole(epoch: int, rows: int) -> Line:
     return (Span(epoch, 0, rows),)
 
 
+def nth_pass(line: Line, nth: int, rows: int) -> Line:
+    """What is read after `nth` passes of a reading without end, whose first is `line`: then whole epochs of `rows`."""
+    return line if nth == 0 else whole((line[-1].epoch if line else -1) + nth, rows)
+
+
 def rows_in(line: Line) -> int:
     """Number of rows of a line."""
     return sum(span.stop - span.start for span in line)

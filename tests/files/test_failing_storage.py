@@ -147,7 +147,8 @@ def test_what_is_converted_and_analyzed(tmp_path: Path, error: OSError, ending: 
     assert pa.Table.from_batches(read(source, 0, sum(source.lengths))).equals(table)
     assert storage.failed == 9
     storage.always = error
-    with pytest.raises(UnreachableDataError, match=f"does not give the data · {path}: .*{error.args[-1]}, {TRIES} times"):
+    said = f"does not give the data · {path}: .*{error.args[-1]}, {TRIES} times"
+    with pytest.raises(UnreachableDataError, match=said):
         list(read(source, 0, sum(source.lengths)))
 
 

@@ -395,18 +395,52 @@ def test_the_next_iteration_may_be_made_in_the_last_step_of_the_one_before(files
     standing = stands(files)
     standing.begin(0, resumes=True, steps=0)
     assert standing.begin(0, resumes=True, steps=12)[0] == 1
-    assert (standing.done(13), standing.done(17)) == (None, 4)
+    assert (standing.at(13), standing.at(17)) == (None, (whole(1, ROWS), 4))
 
 
 def test_what_is_begun_ahead_has_no_position(files: Path) -> None:
     """As `repeat` does: the last batches of one iteration are used when the next has begun already."""
     standing = stands(files)
     standing.begin(0, resumes=True, steps=0)
-    assert standing.done(7) == 7
+    assert standing.at(7) == (whole(0, ROWS), 7)
     standing.begin(0, resumes=True, steps=8)
-    assert standing.done(9) is None
+    assert standing.at(9) is None
     standing.begin(1, resumes=True, steps=21)
-    assert standing.done(25) is None
+    assert standing.at(25) is None
+
+
+def test_an_endless_iteration_is_followed_over_its_passes(files: Path) -> None:
+    before = standing_at(files, Sharding(2, 10))
+    standing = before.by_name["train"]
+    assert standing.begin_endless(0, resumes=True, steps=0) == (0, whole(0, ROWS))
+    assert [standing.at(steps) for steps in (0, 12, 13, 40)] == [
+        (whole(0, ROWS), 0),
+        (whole(0, ROWS), 12),
+        (whole(1, ROWS), 0),
+        (whole(3, ROWS), 1),
+    ]
+    after = standing_at(files, Sharding(2, 10))
+    assert after.resume(7, 2, before.to_dict(2, 7, 23)) == 7
+    resumed = after.by_name["train"]
+    rest = left(whole(1, ROWS), Sharding(2, 10), 10)
+    assert resumed.begin_endless(7, resumes=True, steps=0) == (7, rest)
+    assert [resumed.at(steps) for steps in (2, 3)] == [(rest, 2), (whole(2, ROWS), 0)]
+    assert not resumed.is_stale(8, 9)
+    assert resumed.begin_endless(3, resumes=False, steps=9) == (3, None), "to evaluate, which changes nothing"
+    assert resumed.at(3) == (whole(2, ROWS), 0)
+
+
+def test_an_endless_iteration_of_a_loop_of_steps(files: Path) -> None:
+    """Positions have no epoch, and a batch that counts from where the attempt began."""
+    before = standing_at(files, Sharding(2, 10))
+    before.by_name["train"].begin_endless(0, resumes=True)
+    assert before.to_dict(0, 0) == {}
+    assert before.to_dict(9, 1) == {}, "whoever counts epochs counts batches within them"
+    after = standing_at(files, Sharding(2, 10))
+    assert after.resume(0, 20, before.to_dict(20, 0)) == 0
+    rest = left(whole(1, ROWS), Sharding(2, 10), 7)
+    assert after.by_name["train"].begin_endless(0, resumes=True) == (0, rest)
+    assert after.to_dict(6, 0)["train"]["line"] == whole(2, ROWS), "7 and 6 are an epoch"
 
 
 def test_few_rows_left_join_the_next_iteration_not_the_next_epoch_of_other_length(files: Path) -> None:

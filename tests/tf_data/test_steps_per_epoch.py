@@ -51,6 +51,8 @@ class Job:
     files: Path
     data: dict[str, Any] = field(default_factory=dict)
     cached: bool = False
+    repeated: bool = False
+    behind: bool = False  # another step, and fetched ahead
     seen: list[list[int]] = field(default_factory=list)
 
     def attempt(self, epochs: int, steps: int | None, kill_at: int | None) -> None:
@@ -60,6 +62,8 @@ class Job:
         context = self.context(newest[0].step if newest else None)
         saving = step_saving(epoch_saving(tf.keras.callbacks.Callback))(context)
         dataset = context.dataset("train")
+        if self.repeated:
+            dataset = dataset.prefetch(1).repeat().prefetch(4) if self.behind else dataset.repeat()
         model = self.model(kill_at)
         model.fit(
             dataset.cache().unbatch().batch(100) if self.cached else dataset,
@@ -148,6 +152,33 @@ def test_epochs_shorter_than_the_data_lose_no_row(tmp_path: Path, files: Path, k
     assert job.seen == whole.seen
     (position,) = positions(tmp_path / "job" / "checkpoints")[-1:]
     assert (position.step, position.epoch, position.batch) == (22, 6, 0)
+
+
+@pytest.mark.parametrize("kills", [[3], [5, 8], [6, 7, 10, 12, 17], [4, 11, 13, 20], [9, 12, 21], [14, 15, 16]])
+@pytest.mark.parametrize("steps", [4, 25])
+def test_repeated_data_lose_no_row(tmp_path: Path, files: Path, kills: list[int], steps: int) -> None:
+    """As with other data, also where epochs of fit have more steps than the data; in the order of no kill at all."""
+    whole = Job(tmp_path / "whole", files, {"shuffle": True}, repeated=True)
+    epochs = -(-25 // steps)
+    whole.attempt(epochs, steps, None)
+    assert len(whole.seen) == epochs * steps
+    assert [ids(whole.seen[at : at + BATCHES]) for at in (0, BATCHES)] == [[*range(ROWS)]] * 2
+    assert whole.seen[:BATCHES] != whole.seen[BATCHES : 2 * BATCHES]
+    job = Job(tmp_path / "job", files, {"shuffle": True}, repeated=True)
+    for kill in kills:
+        with pytest.raises(KilledError):
+            job.attempt(epochs, steps, kill)
+    job.attempt(epochs, steps, None)
+    assert job.seen == whole.seen
+
+
+def test_it_is_said_where_rows_cannot_be_followed(tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(TaskContext, "note", lambda _, text: said.append(text))
+    job = Job(tmp_path, files, repeated=True, behind=True)
+    job.attempt(2, BATCHES, None)
+    assert [text.split(":")[0] for text in said] == ["data.train"]
+    assert "call repeat() on it before map()" in said[0]
 
 
 def test_as_many_steps_as_the_data_have(tmp_path: Path, files: Path) -> None:
