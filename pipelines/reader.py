@@ -34,6 +34,8 @@ from pipelines.sources import Files, Opened, open_source
 #: bytes.
 CHUNK_ROWS = 65_536
 CHUNK_BYTES = 32 * 2**20
+#: Of records a part of these, for their numbers take up to eight times as much once they are parsed.
+_OF_RECORDS = 4
 #: Pieces (row groups, or blocks of them when shuffled) that are read or ready beyond those in use: so many, or, where
 #: they are small, so many that they have as many rows as two chunks. With the pieces in use and what TensorFlow has
 #: taken of them, that is all that a reader holds in memory.
@@ -137,8 +139,9 @@ class Reader:
         self.start_endless: StartNow = self._next_epoch
         self._parts = [_parts_of(feature, self.layout) for feature in self.layout.features]
         size = sum(unit.size for unit in self.units)
-        in_chunk = max(1, self.rows * CHUNK_BYTES // max(size, 1))
-        self.chunk_rows = min(CHUNK_ROWS, in_chunk)
+        part = 1 if self.records is None else _OF_RECORDS
+        in_chunk = max(1, self.rows * CHUNK_BYTES // part // max(size, 1))
+        self.chunk_rows = min(CHUNK_ROWS // part, in_chunk)
         self.ready_batches = min(READY_BATCHES, max(2, READY_CHUNKS * in_chunk // plan.sharding.batch))
         self._begun = 0
         self._lock = threading.Lock()
