@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from cluster.errors import SpecError
 from cluster.locations import passwords
@@ -22,7 +22,7 @@ PLATFORM_VARIABLE = "TFCLUSTER_PLATFORM"
 #: Values of the chart that say nothing about one job's Pods, so that one file serves `helm install` and `submit`.
 CHART_ONLY = (
     "global", "mode", "fullnameOverride", "cron", "autoscaling", "gcsFaultTolerance", "tensorboard", "monitoring",
-    "dashboard", "networkPolicy", "podDisruptionBudget", "upgradeStrategy", "extraObjects",
+    "dashboard", "networkPolicy", "podDisruptionBudget", "suspend", "upgradeStrategy", "extraObjects",
 )  # fmt: skip
 
 #: How Kubernetes has one variable stand in another, whose value may come from a Secret.
@@ -31,8 +31,47 @@ _REFERENCE = re.compile(r"\$\([-._A-Za-z][-._A-Za-z0-9]*\)")
 Quantity = str | int | float
 Document = dict[str, Any]
 
+#: Maps of the chart's values that settings stand over, key by key, as Helm has it.
+DEFAULTS: Document = {
+    "head": {"resources": {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"cpu": "2", "memory": "4Gi"}}},
+    "rayJob": {
+        "submitter": {
+            "resources": {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+        }
+    },
+    "podSecurityContext": {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "fsGroup": 1000,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+}
+#: The chart's own group, for settings that give a group of its name resources; without, groups are made from roles.
+GROUP_DEFAULTS: Document = {
+    "cpu": {
+        "replicas": 2,
+        "resources": {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"cpu": "2", "memory": "4Gi"}},
+    }
+}
 
-class Image(Part):
+
+class Values(Part):
+    """A part of the settings; null is as good as nothing, as it is to Helm."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return {key: value for key, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+
+class Image(Values):
     """An image with ray-tfcluster, Ray and TensorFlow."""
 
     repository: str = Field("ray-tfcluster", min_length=1)
@@ -41,14 +80,35 @@ class Image(Part):
     pullPolicy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
 
 
-class Resources(Part):
+def _said(value: Any) -> Any:
+    """A document of Kubernetes without the keys that are null, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _said(part) for key, part in value.items() if part is not None}
+    return [_said(part) for part in value] if isinstance(value, list) else value
+
+
+Amounts = Annotated[dict[str, Quantity], BeforeValidator(_said)]
+
+
+class Resources(Values):
     """Requests and limits of a container."""
 
-    requests: dict[str, Quantity] = {}
-    limits: dict[str, Quantity] = {}
+    requests: Amounts = {}
+    limits: Amounts = {}
 
 
-class Pod(Part):
+class Placement(Values):
+    """Where a Pod may run."""
+
+    nodeSelector: dict[str, str] = {}
+    tolerations: list[Document] = []
+    affinity: Document = {}
+    topologySpreadConstraints: list[Document] = []
+    priorityClassName: str = ""
+    runtimeClassName: str = ""
+
+
+class Pod(Placement):
     """Settings of one kind of Ray Pod."""
 
     resources: Resources | None = Field(None, description="default: made from the job's roles")
@@ -56,12 +116,6 @@ class Pod(Part):
     gpuResource: str = Field("nvidia.com/gpu", min_length=1)
     rayStartParams: dict[str, str] = {}
     sharedMemory: Quantity | None = None
-    nodeSelector: dict[str, str] = {}
-    tolerations: list[Document] = []
-    affinity: Document = {}
-    topologySpreadConstraints: list[Document] = []
-    priorityClassName: str = ""
-    runtimeClassName: str = ""
     restartPolicy: Literal["", "Always", "OnFailure", "Never"] = ""
     terminationGracePeriodSeconds: int | None = Field(None, ge=0)
     livenessProbe: Document = {}
@@ -80,7 +134,7 @@ class Workers(Pod):
     idleTimeoutSeconds: int | None = Field(None, ge=0)
 
 
-class Claim(Part):
+class Claim(Values):
     """A PersistentVolumeClaim that is there."""
 
     name: str = ""
@@ -90,7 +144,7 @@ class Claim(Part):
     storageClassName: str | None = None
 
 
-class Storage(Part):
+class Storage(Values):
     """Where runs go."""
 
     uri: str = ""
@@ -104,14 +158,14 @@ class Storage(Part):
         return self.uri or (self.mountPath if self.claim.name else "")
 
 
-class Submitter(Part):
+class Submitter(Placement):
     """The Pod that hands the job to Ray."""
 
-    resources: Resources = Resources(requests={"cpu": "200m", "memory": "256Mi"}, limits={"cpu": "1", "memory": "1Gi"})
+    resources: Resources = Resources()
     backoffLimit: int = Field(2, ge=0)
 
 
-class Condition(Part):
+class Condition(Values):
     """When a deletion rule applies."""
 
     jobStatus: Literal["SUCCEEDED", "FAILED"] | None = None
@@ -119,14 +173,14 @@ class Condition(Part):
     ttlSeconds: int = Field(0, ge=0)
 
 
-class DeletionRule(Part):
+class DeletionRule(Values):
     """What is removed when."""
 
     policy: Literal["DeleteWorkers", "DeleteCluster", "DeleteSelf", "DeleteNone"]
     condition: Condition
 
 
-class RayJob(Part):
+class RayJob(Values):
     """How KubeRay treats the job."""
 
     submissionMode: Literal["K8sJobMode"] = "K8sJobMode"
@@ -141,21 +195,21 @@ class RayJob(Part):
     submitter: Submitter = Submitter()
 
 
-class Queue(Part):
+class Queue(Values):
     """Who queues the Pods as a gang."""
 
     scheduler: Literal["", "kueue", "volcano", "yunikorn"] = ""
     name: str = ""
 
 
-class Auth(Part):
+class Auth(Values):
     """Whether Ray's clients need a token."""
 
     enabled: bool = True
     secretName: str = ""
 
 
-class ServiceAccount(Part):
+class ServiceAccount(Values):
     """Which service account Pods have; its token is not mounted."""
 
     create: bool = False
@@ -189,8 +243,8 @@ def _account(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-class Settings(Part):
-    """Where a job runs and what its Pods look like.
+class Settings(Values):
+    """Where a job runs and what its Pods look like; maps stand over those of the chart.
 
     Raises:
         SpecError: from `Settings.of`, naming every problem at once.
@@ -210,19 +264,8 @@ class Settings(Part):
     storage: Storage = Storage()
     auth: Auth = Auth()
     serviceAccount: Annotated[ServiceAccount, BeforeValidator(_account)] = ServiceAccount()
-    podSecurityContext: Document = {
-        "runAsNonRoot": True,
-        "runAsUser": 1000,
-        "runAsGroup": 1000,
-        "fsGroup": 1000,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    securityContext: Document = {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    podSecurityContext: Annotated[Document, AfterValidator(_said)] = {}
+    securityContext: Annotated[Document, AfterValidator(_said)] = {}
     home: str = Field("/home/tfcluster", pattern="^/[^/].*[^/]$")
     extraEnv: list[Document] = []
     extraEnvFrom: list[Document] = []
@@ -232,6 +275,11 @@ class Settings(Part):
     extraContainers: list[Document] = []
     extraLabels: dict[str, str] = {}
     extraAnnotations: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_the_charts(cls, given: Any) -> Any:
+        return _with_defaults(given) if isinstance(given, dict) else given
 
     @classmethod
     def of(cls, value: Settings | Mapping[str, Any] | str | Path | bool | None) -> Settings:
@@ -272,6 +320,26 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         if key == "image" and isinstance(old, str):
             old = _image(old)
         out[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+def _with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, over the chart's maps, and over those of its own group where resources are given."""
+    groups = given.get("workerGroups")
+    groups = groups if isinstance(groups, Mapping) else {}
+    whole = {name for name, group in groups.items() if isinstance(group, Mapping) and "resources" in group}
+    return _over({**DEFAULTS, "workerGroups": {n: g for n, g in GROUP_DEFAULTS.items() if n in whole}}, given)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` says, as Helm lays values over a chart's: null takes a key away."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        if value is None and key in below:
+            del out[key]
+        else:
+            out[key] = _over(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return out
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cluster.errors import SpecError
-from cluster.kube_settings import CHART_ONLY, Settings, merged, parse, with_values
+from cluster.kube_settings import CHART_ONLY, GROUP_DEFAULTS, Resources, Settings, merged, parse, with_values
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "tfcluster" / "values.yaml"
 
@@ -29,7 +29,10 @@ def test_defaults_are_those_of_the_chart() -> None:
     values, settings = chart_values(), Settings().model_dump()
     for key in ("podSecurityContext", "securityContext", "home", "auth", "queue", "extraEnv", "runtimeEnv"):
         assert settings[key] == values[key], key
-    assert Settings().rayJob.submitter.model_dump() == values["rayJob"]["submitter"]
+    assert settings["head"]["resources"] == values["head"]["resources"]
+    submitter = Settings().rayJob.submitter.model_dump()
+    assert submitter == {**submitter, **values["rayJob"]["submitter"]}
+    assert values["workerGroups"] == GROUP_DEFAULTS
     assert Settings().storage.mountPath == values["storage"]["mountPath"]
     assert {*values} - {*settings} - {*CHART_ONLY} == {"job", "files"}
 
@@ -85,6 +88,40 @@ def test_merging_as_helm_does() -> None:
         "head": {"nodeSelector": {"pool": "small", "zone": "b"}, "env": [2]},
         "image": {"repository": "a", "tag": "1"},
     }
+
+
+def test_settings_stand_over_the_charts_maps() -> None:
+    settings = parse({
+        "podSecurityContext": {"runAsUser": 2000, "fsGroup": None},
+        "head": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"cpu": None}}},
+        "rayJob": {"submitter": {"resources": {"limits": {"memory": "2Gi"}}}},
+        "workerGroups": {"cpu": {"resources": {"limits": {"memory": "8Gi"}}}, "gpu": None},
+    })  # fmt: skip
+    defaults = Settings()
+    kept = {key: value for key, value in defaults.podSecurityContext.items() if key != "fsGroup"}
+    assert settings.podSecurityContext == {**kept, "runAsUser": 2000}
+    assert settings.securityContext == defaults.securityContext
+    assert settings.head.resources == Resources(requests={"cpu": "1", "memory": "1Gi"}, limits={"memory": "4Gi"})
+    assert settings.rayJob.submitter.resources.limits == {"cpu": "1", "memory": "2Gi"}
+    group = settings.workerGroups["cpu"]
+    assert group is not None
+    own = Resources(requests={"cpu": "2", "memory": "4Gi"}, limits={"cpu": "2", "memory": "8Gi"})
+    assert (group.replicas, group.resources, settings.workerGroups["gpu"]) == (2, own, None)
+
+
+def test_null_takes_a_map_away_and_is_no_value() -> None:
+    settings = parse({"podSecurityContext": None, "storage": {"uri": None}, "head": {"nodeSelector": None}})
+    assert (settings.podSecurityContext, settings.storage.uri, settings.head.nodeSelector) == ({}, "", {})
+    assert parse(merged({"podSecurityContext": None}, {"podSecurityContext": {"runAsUser": 1}})).podSecurityContext[
+        "runAsNonRoot"
+    ]
+
+
+def test_a_group_without_resources_is_made_from_the_roles() -> None:
+    group = parse({"workerGroups": {"cpu": {"nodeSelector": {"pool": "a"}}}}).workerGroups["cpu"]
+    assert group is not None
+    assert (group.replicas, group.resources) == (None, None)
+    assert parse({}).workerGroups == {}
 
 
 def test_an_image_in_one_word_replaces_all_of_another() -> None:
