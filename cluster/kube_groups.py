@@ -25,14 +25,13 @@ from cluster.spec_parts import ROLE_ORDER, RoleName
 TASK_MEMORY, RAY_MEMORY = 4 << 30, 1 << 30
 #: Where all tasks share one Pod, its group.
 TOGETHER = "tasks"
-#: What a head that runs no tasks takes.
-HEAD = Resources(requests={"cpu": "1", "memory": "4Gi"}, limits={"cpu": "2", "memory": "4Gi"})
 
 _UNITS: dict[str, Fraction | int] = {
-    "": 1, "m": Fraction(1, 1000), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
+    "": 1, "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000),
+    "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60,
 }  # fmt: skip
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:([numkMGTPE]|[KMGTPE]i)|[eE]([-+]?[0-9]{1,2}))?")
 
 
 @dataclass(frozen=True)
@@ -133,16 +132,38 @@ def _memory_text(size: int) -> str:
     return f"{-(-size // 2**20)}Mi" if size % 2**30 else f"{size // 2**30}Gi"
 
 
-def quantity(value: Quantity) -> Fraction:
-    """The number that Kubernetes means by `500m`, `32Gi` or 2.
+def quantity(value: Quantity, place: str = "") -> Fraction:
+    """The number that Kubernetes means by `500m`, `32Gi`, 2 or 1e3.
 
     Raises:
         SpecError: it is none.
     """
     match = _QUANTITY.fullmatch(str(value))
     if match is None:
-        raise SpecError("not a quantity as Kubernetes writes it", value, "write it like 500m, 2 or 32Gi")
-    return Fraction(match[1]) * _UNITS[match[2] or ""]
+        seen = f"{place}: {value}" if place else value
+        raise SpecError("not a quantity as Kubernetes writes it", seen, "write it like 500m, 2 or 32Gi")
+    return Fraction(match[1].rstrip(".")) * _UNITS[match[2] or ""] * Fraction(10) ** int(match[3] or 0)
+
+
+def resource_problems(settings: Settings) -> Iterator[str]:
+    """Containers that ask for more than they may use, which Kubernetes refuses only when it makes their Pods.
+
+    Raises:
+        SpecError: an amount is none.
+    """
+    found = {"head": settings.head.resources, "rayJob.submitter": settings.rayJob.submitter.resources}
+    found |= {f"workerGroups.{name}": group.resources for name, group in settings.workerGroups.items() if group}
+    for place, resources in found.items():
+        if resources is None:
+            continue
+        asked, most = (
+            {name: quantity(value, f"{place}.resources.{kind}.{name}") for name, value in amounts.items()}
+            for kind, amounts in (("requests", resources.requests), ("limits", resources.limits))
+        )
+        for name in asked:
+            if name in most and asked[name] > most[name]:
+                seen = f"requests.{name} {resources.requests[name]} is above limits.{name} {resources.limits[name]}"
+                yield f"{place}.resources: {seen}; what is not given is the chart's; give both"
 
 
 def _check(group: Group) -> None:
@@ -173,7 +194,7 @@ def _enough(spec: JobSpec, groups: tuple[Group, ...]) -> tuple[Group, ...]:
     def has_room(group: Group, count: int) -> bool:
         return not any(_problems(spec, {**chosen, group.name: replace(group, replicas=count)}.values()))
 
-    for group in sorted(groups, key=lambda group: -offered_by(group.pod)["GPU"]):
+    for group in sorted(groups, key=lambda group: -_offered(group)["GPU"]):
         counts = range(group.replicas, group.most)
         count = group.replicas + bisect_left(counts, True, key=partial(has_room, group))
         chosen[group.name] = replace(group, replicas=count)
@@ -185,7 +206,7 @@ def _problems(spec: JobSpec, groups: Iterable[Group]) -> Iterator[Finding]:
     pods = [
         Node(f"{group.name}-{number}", f"a Pod of group {group.name}", offered, offered)
         for group in groups
-        for offered in [offered_by(group.pod)]
+        for offered in [_offered(group)]
         for number in range(group.replicas)
     ]
     if not pods:
@@ -197,6 +218,10 @@ def _problems(spec: JobSpec, groups: Iterable[Group]) -> Iterator[Finding]:
     yield from capacity_findings(spec, wanted, pods, autoscaling=False)
 
 
+def _offered(group: Group) -> dict[str, float]:
+    return offered_by(group.pod, f"workerGroups.{group.name}.")
+
+
 def _check_room(spec: JobSpec, groups: tuple[Group, ...]) -> None:
     findings = [f for f in _problems(spec, groups) if f.level == "error"]
     todo = "raise replicas, resources or gpus of a group in workerGroups"
@@ -205,15 +230,46 @@ def _check_room(spec: JobSpec, groups: tuple[Group, ...]) -> None:
         raise PreflightError("the groups of workers do not hold the job", "", problems)
 
 
-def offered_by(pod: Pod) -> dict[str, float]:
-    """What Ray offers its tasks on one such Pod, as KubeRay starts it."""
+def offered_by(pod: Pod, place: str = "") -> dict[str, float]:
+    """What Ray offers its tasks on one such Pod, as KubeRay starts it.
+
+    Raises:
+        SpecError: Ray would not start with such arguments.
+    """
     limits = pod.resources.limits if pod.resources else {}
-    start = pod.rayStartParams
-    cpus = float(start.get("num-cpus") or math.ceil(quantity(limits["cpu"])))
-    gpus = float(start.get("num-gpus") or pod.gpus or _gpus_in(limits))
-    memory = float(start.get("memory") or quantity(limits["memory"]))
-    custom = json.loads(json.loads(start["resources"])) if start.get("resources", "").startswith('"') else {}
-    return {"CPU": cpus, "GPU": gpus, "memory": memory, **custom}
+
+    def said(key: str) -> float | None:
+        text = pod.rayStartParams.get(key)
+        return _number(text, f"{place}rayStartParams.{key}") if text else None
+
+    cpus, gpus, memory = said("num-cpus"), said("num-gpus"), said("memory")
+    return {
+        "CPU": float(math.ceil(quantity(limits["cpu"]))) if cpus is None else cpus,
+        "GPU": float(pod.gpus or _gpus_in(limits)) if gpus is None else gpus,
+        "memory": float(quantity(limits["memory"])) if memory is None else memory,
+        **_custom(pod.rayStartParams.get("resources", ""), f"{place}rayStartParams.resources"),
+    }
+
+
+def _number(text: str, place: str) -> float:
+    """An amount among Ray's arguments: digits, and perhaps a fraction."""
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.strip()):
+        todo = "write a plain number, such as 4; memory is in bytes"
+        raise SpecError("Ray would not start with such an argument", f"{place}: {text}", todo)
+    return float(text)
+
+
+def _custom(text: str, place: str) -> dict[str, float]:
+    """Resources of the user's own among Ray's arguments: JSON, quoted for a shell in either way."""
+    plain = text.strip()
+    try:
+        if plain.startswith('"'):
+            plain = json.loads(plain)
+        found = json.loads(str(plain).strip("'") or "{}")
+        return {str(name): float(amount) for name, amount in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        todo = """write JSON in quotes, such as '{"disk": 2}' with the quotes"""
+        raise SpecError("Ray would not start with such resources", f"{place}: {text}", todo) from None
 
 
 def _gpus_in(limits: Mapping[str, Quantity]) -> float:

@@ -13,12 +13,13 @@ from typing import Any
 
 from cluster import __version__
 from cluster.errors import PreflightError, SpecError
-from cluster.kube_groups import Group, groups_of
+from cluster.kube_groups import Group, groups_of, resource_problems
 from cluster.kube_pods import (
     JOB_FOLDER,
+    clashes,
     head_template,
+    lasting_folders,
     selector,
-    shared_folders,
     submitter_template,
     worker_template,
 )
@@ -113,7 +114,7 @@ def job_storage(spec: JobSpec, settings: Settings) -> str:
     if not place:
         todo = "set storage.uri or storage.claim.name in the settings, or a URI as the job's storage"
         raise PreflightError("the job's runs would end with its Pods", f"storage: {own}", todo)
-    mounted = shared_folders(settings)
+    mounted = lasting_folders(settings)
     if "://" not in place and not lies_within(place, mounted):
         seen = f"storage: {place}; mounted: {', '.join(mounted) or 'nothing'}"
         raise PreflightError(
@@ -286,7 +287,13 @@ def check(name: str, spec: JobSpec, settings: Settings) -> None:
         SpecError: with every problem.
     """
     check_name(name)
-    problems = [*_ray_job_problems(settings), *_pod_problems(settings), *_secrets(spec, settings)]
+    problems = [
+        *_ray_job_problems(settings),
+        *_pod_problems(settings),
+        *clashes(settings),
+        *resource_problems(settings),
+        *_secrets(spec, settings),
+    ]
     if problems:
         todo = problems[0] if len(problems) == 1 else "".join(f"\n  - {problem}" for problem in problems)
         raise SpecError("the settings for Kubernetes do not fit together", "", todo)

@@ -88,7 +88,7 @@ def test_settings_of_derived_groups() -> None:
     assert groups["chief"].nodeSelector == {"pool": "cpu"}
 
 
-GROUP: dict[str, Any] = {"resources": {"limits": {"cpu": "2", "memory": "8Gi"}}}
+GROUP: dict[str, Any] = {"replicas": 1, "resources": {"limits": {"cpu": "2", "memory": "8Gi"}}}
 
 
 def test_groups_of_the_settings() -> None:
@@ -159,7 +159,8 @@ def test_a_job_without_room(groups: dict[str, Any], roles: dict[str, Any], said:
     ("groups", "said"),
     [
         ({"cpu": GROUP, "more": {"replicas": 2}}, "a group of workers has no limits · workerGroups.more"),
-        ({"cpu": {"resources": {"limits": {"cpu": 1}}}}, "a group of workers has no limits"),
+        ({"own": {"resources": {"limits": {"cpu": 1}}}}, "a group of workers has no limits"),
+        ({"cpu": {"resources": {"limits": {"cpu": None}}}}, "a group of workers has no limits"),
         ({"head": GROUP}, "is head"),
         ({"A": GROUP}, "no DNS label"),
         ({"cpu": {**GROUP, "replicas": 2, "minReplicas": 3}}, "bounds of workerGroups.cpu contradict"),
@@ -174,10 +175,20 @@ def test_groups_that_kuberay_would_refuse(groups: dict[str, Any], said: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("value", "number"), [("500m", 0.5), (2, 2), ("1.5", 1.5), ("1Ki", 1024), ("2G", 2e9), ("3Ti", 3 * 2**40)]
-)
+    ("value", "number"),
+    [
+        ("500m", 0.5), (2, 2), ("1.5", 1.5), ("1Ki", 1024), ("2G", 2e9), ("3Ti", 3 * 2**40),
+        ("1E", 10**18), ("1Ei", 2**60), ("2e3", 2000), ("25E-2", 0.25), (".5", 0.5), ("1.", 1), ("5u", 5e-6),
+    ],
+)  # fmt: skip
 def test_quantities(value: Any, number: float) -> None:
-    assert quantity(value) == number
+    assert quantity(value) == pytest.approx(number, rel=1e-15)
+
+
+@pytest.mark.parametrize("value", ["", "two", "8GB", "1e", "-1", "1 Gi", "."])
+def test_what_is_no_quantity(value: str) -> None:
+    with pytest.raises(SpecError, match="not a quantity"):
+        quantity(value)
 
 
 def test_what_ray_offers_on_a_pod() -> None:
@@ -186,6 +197,31 @@ def test_what_ray_offers_on_a_pod() -> None:
     assert offered_by(pod) == {"CPU": 2.0, "GPU": 2.0, "memory": 2.0**31}
     told = pod.model_copy(update={"rayStartParams": {"num-cpus": "8", "num-gpus": "1"}})
     assert offered_by(told) == {"CPU": 8.0, "GPU": 1.0, "memory": 2.0**31}
+
+
+@pytest.mark.parametrize("text", [json.dumps('{"disk": 2}'), """'{"disk": 2}'""", """ '{"disk": 2}' """])
+def test_resources_of_ray_are_counted_however_they_are_quoted(text: str) -> None:
+    pod = Workers.model_validate({**GROUP, "rayStartParams": {"resources": text}})
+    assert offered_by(pod)["disk"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("num-cpus", "four"),
+        ("num-cpus", "nan"),
+        ("num-gpus", "-1"),
+        ("memory", "4Gi"),
+        ("resources", "disk=2"),
+        ("resources", """'{"disk": "much"}'"""),
+        ("resources", '"no JSON'),
+        ("resources", "[1]"),
+    ],
+)
+def test_arguments_with_which_ray_would_not_start(key: str, text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        groups_of(spec_of(), parse({"workerGroups": {"cpu": {**GROUP, "rayStartParams": {key: text}}}}))
+    assert f"workerGroups.cpu.rayStartParams.{key}: {text}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +253,21 @@ def test_names_that_kuberay_would_refuse(name: str) -> None:
         ("./runs", {"storage": {"claim": {"name": "runs"}}}, "/storage"),
         ("./runs", {"storage": {"claim": {"name": "runs"}, "mountPath": "/mnt/runs"}}, "/mnt/runs"),
         ("/storage/team", {"storage": {"claim": {"name": "runs"}}}, "/storage/team"),
-        ("/data", {"extraVolumeMounts": [{"name": "d", "mountPath": "/data/"}]}, "/data"),
+        *(
+            (
+                "/data",
+                {
+                    "extraVolumes": [{"name": "d", **source}],
+                    "extraVolumeMounts": [{"name": "d", "mountPath": "/data/", "readOnly": False}],
+                },
+                "/data",
+            )
+            for source in (
+                {"persistentVolumeClaim": {"claimName": "d", "readOnly": False}},
+                {"nfs": {"server": "nas", "path": "/"}},
+                {"csi": {"driver": "gcsfuse.csi.storage.gke.io"}},
+            )
+        ),
     ],
 )
 def test_where_runs_go(own: str, settings: dict[str, Any], expected: str) -> None:
@@ -236,6 +286,25 @@ def test_where_runs_go(own: str, settings: dict[str, Any], expected: str) -> Non
                 "extraVolumeMounts": [{"name": "s", "mountPath": "/scratch"}],
             },
             "mounted: nothing",
+        ),
+        *(
+            (
+                "/etc/runs",
+                {
+                    "extraVolumes": [{"name": "s", **source}],
+                    "extraVolumeMounts": [{"name": "s", "mountPath": "/etc/runs", **mount}],
+                },
+                "storage: /etc/runs; mounted: nothing",
+            )
+            for source, mount in (
+                ({"configMap": {"name": "ca"}}, {}),
+                ({"secret": {"secretName": "ca"}}, {}),
+                ({"projected": {"sources": []}}, {}),
+                ({"csi": {"driver": "secrets-store.csi.k8s.io"}}, {}),
+                ({"csi": {"driver": "nfs.csi.k8s.io", "readOnly": True}}, {}),
+                ({"persistentVolumeClaim": {"claimName": "data", "readOnly": True}}, {}),
+                ({"persistentVolumeClaim": {"claimName": "data"}}, {"readOnly": True}),
+            )
         ),
         ("/storages", {"storage": {"claim": {"name": "runs"}}}, "the job writes where no lasting volume is mounted"),
         ("./runs", {"storage": {"uri": "s3://b", "claim": {"name": "x"}}}, "runs have two places"),
@@ -268,6 +337,40 @@ def test_where_runs_cannot_go(own: str, settings: dict[str, Any], said: str) -> 
         ({"storage": {"uri": "s3://key:hush@bucket"}}, "a password is written out · storage.uri"),
         ({"code": "s3://bucket/code?client_secret=hush"}, "a password is written out · code ·"),
         ({"extraEnv": [{"name": "DB", "value": "pg://a:hush@db/x"}]}, "a password is written out · extraEnv[0].value"),
+        ({"extraEnv": [{"nam": "A"}]}, "extraEnv[0] has no name (seen: nam)"),
+        ({"head": {"env": [{"value": "A"}]}}, "head.env[0] has no name"),
+        ({"workerGroups": {"cpu": {"env": [{"value": "A"}]}}}, "workerGroups.cpu.env[0] has no name"),
+        ({"extraVolumes": [{"emptyDir": {}}]}, "extraVolumes[0] has no name (seen: emptyDir)"),
+        ({"extraVolumeMounts": [{"name": "tmp"}]}, "extraVolumeMounts[0] has no mountPath"),
+        ({"extraVolumes": [{"name": "a", "emptyDir": {}}] * 2}, "extraVolumes a: 2 have that name"),
+        ({"extraVolumes": [{"name": "shared-mem", "emptyDir": {}}]}, "extraVolumes shared-mem: one of ours has that"),
+        ({"extraContainers": [{"name": "ray-head"}]}, "extraInitContainers ray-head: one of ours has that name"),
+        ({"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]}, "/a: there is no volume a that all Pods have"),
+        ({"extraVolumeMounts": [{"name": "tmp", "mountPath": "/a"}, {"name": "home", "mountPath": "/a/"}]}, "/a: 2 vo"),
+        ({"extraVolumeMounts": [{"name": "tmp", "mountPath": "/dev/shm"}]}, "Ray's shared memory is there; see shared"),
+        ({"extraVolumeMounts": [{"name": "tmp", "mountPath": "/job"}]}, "/job: the job's own files are there"),
+        ({"storage": {"claim": {"name": "r"}, "mountPath": "/home/tfcluster"}}, "storage.mountPath /home/tfcluster: "),
+        (
+            {
+                "storage": {"claim": {"name": "r"}},
+                "extraVolumes": [{"name": "storage", "emptyDir": {}}],
+                "extraVolumeMounts": [{"name": "storage", "mountPath": "/storage"}],
+            },
+            "extraVolumeMounts /storage: the storage is there",
+        ),
+        (
+            {"head": {"resources": {"requests": {"cpu": 3}}}},
+            "head.resources: requests.cpu 3 is above limits.cpu 2",
+        ),
+        (
+            {"rayJob": {"submitter": {"resources": {"limits": {"memory": "128Mi"}}}}},
+            "rayJob.submitter.resources: requests.memory 256Mi is above limits.memory 128Mi",
+        ),
+        (
+            {"workerGroups": {"cpu": {"resources": {"requests": {"memory": "64Gi"}}}}},
+            "workerGroups.cpu.resources: requests.memory 64Gi is above limits.memory 4Gi",
+        ),
+        ({"head": {"resources": {"limits": {"memory": "8GB"}}}}, "head.resources.limits.memory: 8GB"),
     ],
 )
 def test_settings_that_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -275,6 +378,122 @@ def test_settings_that_are_refused(settings: dict[str, Any], said: str) -> None:
         made({**STORAGE, **settings})
     assert said in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+PARTIAL: dict[str, Any] = {
+    **STORAGE,
+    "podSecurityContext": {"runAsUser": 2000, "runAsGroup": None, "seccompProfile": {"localhostProfile": None}},
+    "securityContext": {"readOnlyRootFilesystem": False, "seLinuxOptions": None},
+    "head": {"resources": {"limits": {"memory": "8Gi"}}},
+    "workerGroups": {"cpu": {"resources": {"limits": {"memory": "8Gi"}}}},
+    "rayJob": {"submitter": {"resources": {"limits": {"cpu": None}}}},
+}
+
+
+def pods_of(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The Pods of the head, of the first group of workers, and of the submitter."""
+    cluster = job["spec"]["rayClusterSpec"]
+    return {
+        "head": cluster["headGroupSpec"]["template"]["spec"],
+        "worker": cluster["workerGroupSpecs"][0]["template"]["spec"],
+        "submitter": job["spec"]["submitterPodTemplate"]["spec"],
+    }
+
+
+def test_what_is_said_in_part_stands_over_the_charts_own_values() -> None:
+    pods = pods_of(made(PARTIAL))
+    for pod in pods.values():
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": 2000,
+            "fsGroup": 1000,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert pod["containers"][0]["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": False,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    assert {name: pod["containers"][0]["resources"] for name, pod in pods.items()} == {
+        "head": {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"cpu": "2", "memory": "8Gi"}},
+        "worker": {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"cpu": "2", "memory": "8Gi"}},
+        "submitter": {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("resources", "size"),
+    [
+        ({"requests": {"memory": "2Gi"}}, {"sizeLimit": "4Gi"}),
+        ({"limits": {"memory": "8Gi"}}, {"sizeLimit": "8Gi"}),
+        ({"limits": None}, {}),
+    ],
+)
+def test_shared_memory_of_a_head(resources: dict[str, Any], size: dict[str, Any]) -> None:
+    volumes = pods_of(made({**STORAGE, "head": {"resources": resources}}))["head"]["volumes"]
+    assert volumes[0] == {"name": "shared-mem", "emptyDir": {"medium": "Memory", **size}}
+
+
+def test_where_the_submitter_runs() -> None:
+    placement: dict[str, Any] = {
+        "nodeSelector": {"pool": "small"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [{"maxSkew": 1}],
+        "priorityClassName": "high",
+        "runtimeClassName": "gvisor",
+    }
+    pods = pods_of(made({**STORAGE, "rayJob": {"submitter": placement}}))
+    assert placement.items() <= pods["submitter"].items()
+    assert not placement.keys() & (pods["head"].keys() | pods["worker"].keys())
+    assert not placement.keys() & pods_of(made(STORAGE))["submitter"].keys()
+
+
+def test_the_most_specific_variable_counts() -> None:
+    def plain(name: str, value: str) -> dict[str, str]:
+        return {"name": name, "value": value}
+
+    settings = {
+        **STORAGE,
+        "extraEnv": [plain("HOME", "/data"), plain("A", "all"), plain("B", "b")],
+        "head": {"env": [plain("A", "head"), plain("RAY_JOB_STOP_WAIT_TIME_S", "9"), plain("A", "last")]},
+        "workerGroups": {"cpu": {"env": [plain("USER", "me"), plain("B", "worker")]}},
+    }
+    assert {name: pod["containers"][0]["env"] for name, pod in pods_of(made(settings)).items()} == {
+        "head": [
+            plain("HOME", "/data"),
+            plain("USER", "tfcluster"),
+            plain("A", "last"),
+            plain("B", "b"),
+            plain("RAY_JOB_STOP_WAIT_TIME_S", "9"),
+        ],
+        "worker": [plain("HOME", "/data"), plain("USER", "me"), plain("A", "all"), plain("B", "worker")],
+        "submitter": [plain("HOME", "/data"), plain("USER", "tfcluster"), plain("A", "all"), plain("B", "b")],
+    }
+
+
+LARGE: dict[str, Any] = {"ephemeral": {"volumeClaimTemplate": {}}}
+
+
+@pytest.mark.parametrize(
+    ("volume", "mounts", "seen"),
+    [
+        ("tmp", [], [("tmp", "/tmp"), ("home", "/home/tfcluster")]),
+        ("tmp", [("tmp", "/tmp")], [("home", "/home/tfcluster"), ("tmp", "/tmp")]),
+        ("scratch", [("scratch", "/tmp/")], [("home", "/home/tfcluster"), ("scratch", "/tmp/")]),
+        ("home", [("home", "/home/tfcluster")], [("tmp", "/tmp"), ("home", "/home/tfcluster")]),
+        ("scratch", [("scratch", "/tmp/a")], [("tmp", "/tmp"), ("home", "/home/tfcluster"), ("scratch", "/tmp/a")]),
+    ],
+)
+def test_a_larger_tmp(volume: str, mounts: list[tuple[str, str]], seen: list[tuple[str, str]]) -> None:
+    extra = [{"name": name, "mountPath": path} for name, path in mounts]
+    settings = {**STORAGE, "extraVolumes": [{"name": volume, **LARGE}], "extraVolumeMounts": extra}
+    for pod in pods_of(made(settings)).values():
+        found = [(m["name"], m["mountPath"]) for m in pod["containers"][0]["volumeMounts"]]
+        assert [m for m in found if m[0] not in ("shared-mem", "job")] == seen
+        assert [v for v in pod["volumes"] if v["name"] == volume] == [{"name": volume, **LARGE}]
+        assert {"tmp", "home"} <= {v["name"] for v in pod["volumes"]}
 
 
 BOTH = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed"}
