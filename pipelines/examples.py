@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import DataError
-from pipelines.features import STORED_AS, Feature, Features
+from pipelines.features import STORED_AS, Feature, Features, unfitting
 from pipelines.wire import Record, Values, read_record
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ _REFUSED = (
     r"(?P<what>Inconsistent .*?) for feature (?P<feature>.*?):",
 )
 #: What stands in each of its errors: the operation that parses, or our own words.
-_PARSER = r"Parse(Sequence)?Example|Key: .*, a step has not \d+ values"
+_PARSER = r"Parse(Sequence)?Example|Key: .*, a step has not \d+ values|Key: .*, a value does not fit "
 _CHECK = "check what the file holds"
 _FIX = "describe the features as they are, or give the feature a default or make it ragged"
+_WIDER = "give the feature a wider dtype, or cast it to one"
 
 
 def infer(records: Sequence[bytes], where: str = "", defaults: Mapping[str, Any] | None = None) -> Features:
@@ -82,7 +83,7 @@ def check(features: Features, records: Sequence[bytes], where: str = "", first: 
     """
     for number, record in enumerate(records, first):
         if (wrong := _mismatch(features, _read(record, number, where))) is not None:
-            raise DataError(f"a record does not match its features: {wrong}", _at(where, number), _FIX)
+            raise DataError(f"a record does not match its features: {wrong}", _at(where, number), _fix_of(wrong))
 
 
 def parse(features: Features, serialized: tf.Tensor, names: tf.Tensor | None = None) -> dict[str, Any]:
@@ -109,12 +110,12 @@ def parse(features: Features, serialized: tf.Tensor, names: tf.Tensor | None = N
 
 
 def refused(features: Features, records: Sequence[bytes]) -> bool:
-    """Whether TensorFlow's parser refuses any of `records`, without saying which."""
+    """Whether TensorFlow's parser or a cast refuses any of `records`, without saying which."""
     import tensorflow as tf
 
     try:
         with tf.device("/CPU:0"):
-            _stored(features, tf.constant(records, tf.string), None)
+            _tensors(features, tf.constant(records, tf.string), None)
     except tf.errors.InvalidArgumentError:
         return True
     return False
@@ -136,7 +137,7 @@ def mismatch_in(error: BaseException) -> DataError | None:
             said = {"name": "<unknown>", **found.groupdict()}
             record = "" if said["name"] == "<unknown>" else f"{said['name']}, "
             seen = f"{record}feature {said['feature']}: {said['what'].rstrip('].')}"
-            return DataError("a record does not match its features", seen, _FIX)
+            return DataError("a record does not match its features", seen, _fix_of(seen))
     if found := re.search(r"Could not parse example input, value: '(.{0,40})", text):
         return DataError("a record is no tf.train.Example", repr(found[1].removesuffix("'")), _CHECK)
     return None
@@ -146,12 +147,16 @@ def _parse(features: Features, serialized: tf.Tensor, names: tf.Tensor | None) -
     import tensorflow as tf
 
     try:
-        stored = _stored(features, serialized, names)
-        every = {**features.context, **(features.sequence or {})}
-        return {name: _cast(stored[name], one) for name, one in every.items()}
+        return _tensors(features, serialized, names)
     except tf.errors.InvalidArgumentError as error:
         check(features, serialized.numpy().tolist(), "the batch")
         raise mismatch_in(error) or error from None
+
+
+def _tensors(features: Features, serialized: tf.Tensor, names: tf.Tensor | None) -> dict[str, Any]:
+    stored = _stored(features, serialized, names)
+    every = {**features.context, **(features.sequence or {})}
+    return {name: _cast(name, stored[name], one) for name, one in every.items()}
 
 
 def _stored(features: Features, serialized: tf.Tensor, names: tf.Tensor | None) -> dict[str, Any]:
@@ -205,10 +210,41 @@ def _dense_steps(name: str, steps: tf.RaggedTensor, feature: Feature) -> tf.Ragg
     return tf.RaggedTensor.from_row_splits(values, splits, validate=False)
 
 
-def _cast(tensor: Any, feature: Feature) -> Any:
+def _cast(name: str, tensor: Any, feature: Feature) -> Any:
     import tensorflow as tf
 
-    return tensor if feature.dtype == STORED_AS[feature.dtype] else tf.cast(tensor, feature.dtype)
+    for dtype in feature.casts:
+        ragged = isinstance(tensor, tf.RaggedTensor)
+        cast = _fitting(name, tensor.flat_values if ragged else tensor, dtype)
+        tensor = tensor.with_flat_values(cast) if ragged else cast
+    return tensor
+
+
+def _fitting(name: str, values: tf.Tensor, dtype: str) -> tf.Tensor:
+    """The values as `dtype`, an error where one does not fit, as `features.unfitting` tells."""
+    import tensorflow as tf
+
+    cast = tf.cast(values, dtype)
+    floats = values.dtype.is_floating, cast.dtype.is_floating
+    if values.dtype == tf.bool or (all(floats) and cast.dtype.size > values.dtype.size):
+        return cast
+    if all(floats):
+        fit = tf.math.is_finite(cast) | ~tf.math.is_finite(values)
+    else:
+        wide = values.dtype if floats[0] else tf.int64  # of another sign it would come back as it was
+        fit = tf.equal(tf.cast(cast, wide), tf.cast(values, wide))
+        if floats[1]:  # infinity comes back as the least integer
+            fit &= tf.math.is_finite(cast)
+        elif floats[0] and cast.dtype.is_integer:  # and what is too large, on some processors, as the largest
+            fit &= tf.math.is_finite(values) & (values < tf.cast(2.0 ** _bits(cast.dtype), values.dtype))
+    wrong = f"Name: <unknown>, Key: {name}, a value does not fit {dtype}"
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(fit), data=[wrong])]):
+        return tf.identity(cast)
+
+
+def _bits(integer: tf.DType) -> int:
+    """Of its largest value."""
+    return int(integer.max).bit_length()
 
 
 def _read(record: bytes, number: int, where: str) -> Record:
@@ -268,4 +304,10 @@ def _wrong(feature: Feature, values: Values | None) -> str | None:
         return f"holds {values.kind}, not {STORED_AS[feature.dtype]}"
     if not feature.ragged and len(values.values) != feature.size:
         return f"has {len(values.values)} values, not {feature.size}"
+    if feature.casts and (bad := unfitting(np.asarray(values.values), feature.casts)):
+        return f"holds {bad[0]}, which does not fit {bad[1]}"
     return None
+
+
+def _fix_of(wrong: str) -> str:
+    return _WIDER if "does not fit " in wrong else _FIX

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.errors import DataError
 
 #: The dtypes a feature may have, and as what each is stored; the others are casts of these three.
@@ -19,6 +22,9 @@ STORED_AS = {
     "float32": "float32",
     **dict.fromkeys(["float16", "bfloat16", "float64"], "float32"),
 }
+#: Binary digits of a number of each float dtype, and what is too large for one, where it is less than for float32.
+_DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
+_TOO_LARGE = {"float16": 65_520.0, "bfloat16": (2 - 2**-8) * 2.0**127}
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,21 @@ class Feature:
         shape: of one row (for a feature of a sequence: of one step). `()` is a scalar.
         ragged: the number of values differs from row to row (from step to step), and `shape` is not used.
         default: what stands in for a missing feature, one value for all of `shape`. None: each row has the feature.
+        cast: the dtype that a request casts it to in the end; none of what is said of the records, so `to_dict` leaves
+            it out.
     """
 
     dtype: str
     shape: tuple[int, ...] = ()
     ragged: bool = False
     default: Any = None
+    cast: str | None = None
+
+    @property
+    def casts(self) -> tuple[str, ...]:
+        """The dtypes that its values are cast to, one after the other; a string is not."""
+        through = (STORED_AS[self.dtype], self.dtype, self.cast or self.dtype)
+        return tuple(dtype for dtype, before in zip(through[1:], through, strict=False) if dtype != before)
 
     @property
     def size(self) -> int:
@@ -85,7 +100,14 @@ class Feature:
         kinds = {"string": (str, bytes), "int64": (int,), "float32": (int, float)}[STORED_AS[self.dtype]]
         if self.default is not None and not isinstance(self.default, kinds):
             raise _bad(name, self.to_dict(), f"the default is not one {self.dtype}")
+        if self.default is not None and self.casts and (wrong := _unfitting_default(self)):
+            raise _bad(name, self.to_dict(), f"the default does not fit {wrong}")
         return self
+
+    def __str__(self) -> str:
+        """Such as `ragged string` or `float32[28, 28]`, as it is after the cast."""
+        shape = f"[{', '.join(map(str, self.shape))}]" if self.shape else ""
+        return f"{'ragged ' if self.ragged else ''}{self.cast or self.dtype}{shape}"
 
 
 @dataclass(frozen=True)
@@ -150,6 +172,57 @@ class Features:
             raise DataError("the records have no such feature", missing[0], todo)
         context = {name: one for name, one in self.context.items() if name in names}
         return Features(context, {name: one for name, one in (self.sequence or {}).items() if name in names} or None)
+
+
+def unfitting(values: npt.NDArray[Any], casts: Sequence[str]) -> tuple[Any, str] | None:
+    """The first of some numbers that one of `casts`, made one after the other, would change, and that cast.
+
+    An integer or a truth value must come out as the number it was; a float may lose digits, but not become infinite.
+    """
+    for dtype in casts:
+        fits = _fits(values, dtype)
+        if not fits.all():
+            return values[~fits][0].item(), dtype
+        values = _as_bfloat16(values) if dtype == "bfloat16" else values.astype(dtype)
+    return None
+
+
+def _fits(values: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.bool_]:
+    is_float = values.dtype.kind == "f"
+    if dtype in _DIGITS:
+        wide = values.astype(np.float64)
+        small: npt.NDArray[np.bool_] = ~(np.abs(wide) >= _TOO_LARGE.get(dtype, np.inf)) | np.isinf(wide)
+        return small if is_float else small & _has_digits(values, _DIGITS[dtype])
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if is_float:
+        wide = values.astype(np.float64)
+        fits: npt.NDArray[np.bool_] = (wide == np.floor(wide)) & (wide >= low) & (wide < high + 1)
+        return fits
+    return (values >= low) & (values <= high)
+
+
+def _has_digits(values: npt.NDArray[Any], digits: int) -> npt.NDArray[np.bool_]:
+    """Whether integers need no more than so many binary digits, but for zeros at the end."""
+    size = np.abs(values.astype(np.int64)).view(np.uint64)  # also of the least one
+    lowest = np.maximum(size & (~size + np.uint64(1)), np.uint64(1))
+    fits: npt.NDArray[np.bool_] = size // lowest < np.uint64(1 << digits)
+    return fits
+
+
+def _as_bfloat16(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Numbers rounded to the first half of a float32, of which numpy has no dtype."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).astype(np.uint32).view(np.float32)
+
+
+def _unfitting_default(feature: Feature) -> str | None:
+    """The dtype that a default of numbers does not fit."""
+    stored = STORED_AS[feature.dtype]
+    try:
+        found = unfitting(np.array([feature.default], stored), feature.casts)
+    except OverflowError:
+        return stored
+    return found and found[1]
 
 
 def _features(plain: Any) -> dict[str, Feature]:

@@ -32,10 +32,9 @@ _AT_ONCE = 8_192
 
 @dataclass(frozen=True)
 class Records:
-    """The features that are made of each batch of records, as which dtypes, and of which of them a matrix is made."""
+    """The features that are made of each batch of records, and of which of them a matrix is made."""
 
     features: Features
-    casts: Mapping[str, str]
     pack: Mapping[str, tuple[str, ...]]
 
     def tensors(self, serialized: tf.Tensor) -> dict[str, Any]:
@@ -43,7 +42,6 @@ class Records:
         import tensorflow as tf
 
         found = parse(self.features, serialized)
-        found |= {name: tf.cast(found[name], dtype) for name, dtype in self.casts.items()}
         matrices = {name: tf.stack([found[one] for one in names], axis=1) for name, names in self.pack.items()}
         packed = {one for names in self.pack.values() for one in names}
         return {**{name: value for name, value in found.items() if name not in packed}, **matrices}
@@ -61,7 +59,8 @@ def records_of(
         features: as `pipelines.features.Features.from_dict` takes them; None infers them.
 
     Raises:
-        DataError: there is no such feature, no such dtype, or the request asks what only columns can give.
+        DataError: there is no such feature, no such dtype, features that cannot be packed together, or the request
+            asks what only columns can give.
     """
     _refuse_what_needs_columns(request)
     known = (
@@ -75,7 +74,10 @@ def records_of(
         known = known.only([*dict.fromkeys((*request.columns, *packed, *label))])
     else:
         known.only([*packed, *([request.label] if request.label else [])])
-    return Records(_changed(known, request), request.casts, request.pack)
+    changed = _changed(known, request)
+    for name, packs in request.pack.items():
+        _check_pack(changed, name, packs)
+    return Records(changed, request.pack)
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,19 @@ def _refuse_what_needs_columns(request: Request) -> None:
             raise DataError(f"{name} need columns, which TFRecord files do not have", asked, todo)
 
 
+def _check_pack(features: Features, name: str, names: Sequence[str]) -> None:
+    """Refuse what is no matrix: features of more than one value or of several dtypes, or none at all."""
+    found = {one: features.context.get(one) for one in names}
+    fit = all(kind is not None and not kind.ragged and not kind.shape for kind in found.values())
+    if fit and len({str(kind) for kind in found.values()}) == 1:
+        return
+    seen = ", ".join(f"{one} is {'of a sequence' if kind is None else kind}" for one, kind in found.items())
+    todo = "cast them to one dtype with casts, and leave out what is ragged or has a shape"
+    raise DataError(f"pack {name} needs features of one value each and of one dtype", seen or "it has none", todo)
+
+
 def _changed(features: Features, request: Request) -> Features:
-    """The features with the defaults that are asked for; casts are checked."""
+    """The features with the defaults and the casts that are asked for."""
     features.only([*request.casts, *request.fill])
     known = {**features.context, **(features.sequence or {})}
     numbers = [dtype for dtype, stored in STORED_AS.items() if stored != "string"]
@@ -157,7 +170,7 @@ def _changed(features: Features, request: Request) -> Features:
 
     def changed(name: str, feature: Any) -> Any:
         default = request.fill.get(name, feature.default)
-        return replace(feature, default=default).checked(name)
+        return replace(feature, default=default, cast=request.casts.get(name)).checked(name)
 
     context = {name: changed(name, feature) for name, feature in features.context.items()}
     sequence = features.sequence and {name: changed(name, feature) for name, feature in features.sequence.items()}

@@ -365,6 +365,8 @@ class TestFeatures:
             ({"a": {"dtype": "int64", "ragged": True, "default": 3}}, "neither shape nor default"),
             ({"a": {"dtype": "int64", "default": "x"}}, "default is not one int64"),
             ({"a": {"dtype": "string", "default": 0}}, "default is not one string"),
+            ({"a": {"dtype": "uint8", "default": -1}}, "default does not fit uint8"),
+            ({"a": {"dtype": "int8", "default": 2**70}}, "default does not fit int64"),
             ({"context": {"a": "int64"}, "sequence": {"a": {"dtype": "int64"}}}, "leave one of them out"),
         ],
     )
@@ -387,7 +389,7 @@ class TestCheck:
         "described",
         [
             {"a": "int64", "v": {"dtype": "float32", "shape": [2]}, "t": "ragged string"},
-            {"a": "bool", "v": {"dtype": "float16", "shape": [2, 1]}},
+            {"a": "int8", "v": {"dtype": "float16", "shape": [2, 1]}},
             {"a": "ragged int8", "new": {"dtype": "int64", "default": 3}, "more": "ragged int64"},
         ],
     )
@@ -402,6 +404,7 @@ class TestCheck:
             ({"t": {"dtype": "string", "shape": [2]}}, 11, "feature t is missing"),
             ({"t": "ragged float32"}, 10, "feature t holds string, not float32"),
             ({"b": "int64"}, 10, "feature b is missing"),
+            ({"a": "bool"}, 11, "feature a holds 2, which does not fit bool"),
         ],
     )
     def test_the_record_is_named(self, described: Any, record: int, words: str) -> None:

@@ -46,6 +46,12 @@ CASES: dict[str, tuple[dict[str, Any], bytes, bytes, str]] = {
     "missing": (EXAMPLES, example(), example(x=None), "feature x is missing"),
     "another length": (EXAMPLES, example(), example(pair=[1.0]), "feature pair has 1 values, not 2"),
     "a ragged one of another type": (EXAMPLES, example(), example(words=[7]), "feature words holds int64, not string"),
+    "a value too large": (
+        {**EXAMPLES, "n": "ragged uint8"},
+        example(n=[1, 255]),
+        example(n=[7, 300]),
+        "feature n holds 300, which does not fit uint8",
+    ),
     "no Example": (EXAMPLES, example(), b"plain text", "a record is no tf.train.Example"),
     "context of another type": (SEQUENCES, sequence(), sequence({"x": [7]}), "feature x holds int64, not float32"),
     "context missing": (SEQUENCES, sequence(), sequence({}), "feature x is missing"),
@@ -61,6 +67,12 @@ CASES: dict[str, tuple[dict[str, Any], bytes, bytes, str]] = {
         sequence(),
         sequence(token=[[1], [2], []]),
         "feature token, step 2, is missing",
+    ),
+    "a step of a value too large": (
+        {"context": {"x": "float32"}, "sequence": {"token": "bool"}},
+        sequence(token=[[1], [0]]),
+        sequence(token=[[1], [2]]),
+        "feature token, step 1, holds 2, which does not fit bool",
     ),
     "no SequenceExample": (SEQUENCES, sequence(), b"plain text", "a record is no tf.train.Example"),
 }
@@ -99,6 +111,27 @@ def test_the_record_is_named(tmp_path: Path, case: str, shuffle: bool) -> None:
     write(tmp_path, good, bad)
     dataset = read_dataset(str(tmp_path), batch=32, features=features, shuffle=shuffle)
     assert_named(error_of(lambda: list(dataset)), tmp_path, said)
+
+
+@pytest.mark.parametrize(
+    ("casts", "good", "bad", "said"),
+    [
+        ({"n": "uint8"}, {"n": 255}, {"n": -1}, "feature n holds -1, which does not fit uint8"),
+        ({"n": "float32"}, {"n": 2**40}, {"n": 2**24 + 1}, "feature n holds 16777217, which does not fit float32"),
+        ({"x": "int64"}, {"x": 2.0}, {"x": 1.5}, "feature x holds 1.5, which does not fit int64"),
+        ({"x": "int32"}, {"x": -(2.0**31)}, {"x": 2.0**31}, "feature x holds 2147483648.0, which does not fit int32"),
+        ({"x": "float16"}, {"x": 0.1}, {"x": 70000.0}, "feature x holds 70000.0, which does not fit float16"),
+    ],
+)
+def test_a_cast_refuses_what_does_not_fit(tmp_path: Path, casts: Any, good: Any, bad: Any, said: str) -> None:
+    both: dict[str, Any] = {"n": 0, "x": 0.0}
+    write(tmp_path, example_of({**both, **good}), example_of({**both, **bad}))
+    error = error_of(lambda: list(read_dataset(str(tmp_path), batch=32, casts=casts)))
+    assert_named(error, tmp_path, said)
+    assert error is not None
+    assert "wider dtype" in error.todo
+    skipping = Files((str(tmp_path),), on_error="skip_files")
+    assert sum(unit.rows for unit in open_source(skipping, Request(casts=casts)).units) == 2 * RECORDS
 
 
 def test_also_behind_what_reads_ahead_and_in_a_later_epoch_of_a_shard(tmp_path: Path) -> None:

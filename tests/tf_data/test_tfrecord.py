@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 
 from pipelines.errors import DataError
 from pipelines.example_writer import example_of, examples_of, sequence_example_of
-from pipelines.examples import check, infer, mismatch_in, parse
-from pipelines.features import Features
+from pipelines.examples import check, infer, mismatch_in, parse, refused
+from pipelines.features import STORED_AS, Feature, Features, unfitting
+from pipelines.layout import Request
+from pipelines.records import records_of
 from pipelines.tfrecord import TFRecordSource
 from pipelines.tfrecord_writer import write_records
 from pipelines.wire import read_record
@@ -234,6 +237,54 @@ def test_casts_defaults_and_shapes() -> None:
     assert parsed["name"].numpy().tolist() == [b"x", b"none"]
     assert parsed["list"].numpy().tolist() == [[0.5, 1.5], [1, 1]]
     assert parsed["ids"].to_list() == [[1, 2], []]
+
+
+CASTS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
+EDGES = [0, 1, -1, 2, 127, 128, 255, 256, 2047, 2049, 65504, 65520, 2**24 + 1, 2**31 - 1, 2**31, 2**53 + 1, -(2**63)]
+FLOATS = [*map(float, EDGES), 0.5, 65519.0, 3.39e38, 3.4e38, float("inf"), float("-inf"), float("nan")]
+
+
+@pytest.mark.parametrize("last", [*CASTS, "float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("first", [*CASTS, "float16", "bfloat16", "float32", "float64"])
+def test_both_refuse_the_same_values(first: str, last: str) -> None:
+    """TensorFlow's graph, and Python's search for the record that it refused."""
+    described = Features({"x": replace(Feature(first), cast=last)})
+    stored = STORED_AS[first]
+    for value in EDGES if stored == "int64" else FLOATS:
+        record = example_of({"x": [value]})
+        wrong = unfitting(np.array([value], stored), described.context["x"].casts)
+        assert refused(described, [record]) == (wrong is not None), (value, wrong)
+
+
+def test_a_cast_keeps_what_it_lets_through() -> None:
+    features = {"n": replace(Feature("int64", ragged=True), cast="int8"), "x": Feature("float16", (2,), cast="bool")}
+    parsed = parse(Features(features), tf.constant([example_of({"n": [1, -128], "x": [0.0, 1.0]})]))
+    assert parsed["n"].dtype == tf.int8
+    assert parsed["n"].to_list() == [[1, -128]]
+    assert parsed["x"].numpy().tolist() == [[False, True]]
+    assert parse(Features(features), tf.constant([], tf.string))["n"].shape == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("seldom", "id"), "seldom is float32, id is int64"),
+        (("vector", "vector"), "vector is float32\\[3\\]"),
+        (("tags", "tags"), "tags is ragged string"),
+        ((), "it has none"),
+    ],
+)
+def test_only_what_makes_a_matrix_is_packed(
+    tmp_path: Path, records: list[bytes], names: tuple[str, ...], said: str
+) -> None:
+    write_records(str(tmp_path / "x.tfrecord"), records)
+    source = TFRecordSource(pafs.LocalFileSystem(), [str(tmp_path / "x.tfrecord")])
+    with pytest.raises(DataError, match=f"pack m needs .* · {said}"):
+        records_of(source, source.units, Request(pack={"m": names}, fill={"seldom": 0}), None)
+    cast = records_of(
+        source, source.units, Request(pack={"m": ("seldom", "id")}, fill={"seldom": 0}, casts={"id": "float32"}), None
+    )
+    assert cast.tensors(tf.constant(records[:7]))["m"].shape == (7, 2)
 
 
 def test_empty_batch(records: list[bytes]) -> None:
