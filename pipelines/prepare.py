@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.casts import cast
 from pipelines.errors import DataError
 from pipelines.files import first_line
 from pipelines.joining import joined, widened
@@ -60,7 +61,7 @@ def _cast(column: pa.Array, arrow: pa.DataType, name: str, where: str) -> pa.Arr
     if column.type.equals(arrow) or column.type.equals(widened(arrow)):
         return column
     try:
-        return column.cast(arrow)
+        return cast(column, arrow)
     except (pa.ArrowException, ValueError) as error:
         seen = f"{where}, column {name}"
         raise DataError(f"a value does not fit {arrow}", seen, f"{first_line(error)}; cast to a wider type") from None
