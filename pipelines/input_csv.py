@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 
@@ -25,6 +26,8 @@ _THREADS = 16
 _SAMPLE, _SAMPLED_FILES = 1 << 20, 16
 #: Bytes that are parsed at once.
 _BLOCK = 4 << 20
+_NOT_UTF8 = "a CSV file is not UTF-8"
+_WRITE = "write it as UTF-8, for example: iconv -f {} -t UTF-8 FILE"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class CsvInput:
             raise DataError("cannot read a CSV file", path, first_line(error)) from None
 
     def _rows(self, stream: pa.NativeFile, path: str, start: int) -> Iterator[pa.RecordBatch]:
-        stored = {field.name: csv_type(field.type) for field in self.schema}
+        stored = {field.name: _read_as(field.type) for field in self.schema}
         try:
             reader = pacsv.open_csv(
                 stream,
@@ -115,6 +118,9 @@ class CsvInput:
         what = re.sub(r"^(In CSV column #\d+: |CSV parse error: )?(Row #\d+: )?", "", text)
         if column:
             name = self.schema.names[int(column[1])] if int(column[1]) < len(self.schema.names) else column[1]
+            if "UTF8" in text:
+                todo = f"{_WRITE.format('LATIN1')}; or keep the bytes: --type {name}=binary"
+                return DataError(_NOT_UTF8, f"{path}{line}, column {name}", todo)
             todo = f"correct the line, or name a wider type: --type {name}=string"
             return DataError(what, f"{path}{line}, column {name}", todo)
         todo = "correct the line; where quoted values hold line ends, add --newlines-in-values"
@@ -190,7 +196,8 @@ def estimated_rows(source: CsvInput) -> int:
     for file in source.files[:: -(-len(source.files) // _SAMPLED_FILES)]:
         with _steady(source.filesystem, file.path) as raw:
             try:
-                text = _unpacking(raw, file.path).read(_SAMPLE)
+                stream = _unpacking(raw, file.path)  # which closes the file once nobody knows it
+                text = stream.read(_SAMPLE)
                 lines += text.count(b"\n") - 1
                 seen += min(file.size, raw.tell())
             except (pa.ArrowException, OSError) as error:
@@ -230,6 +237,7 @@ def _heads(filesystem: pafs.FileSystem, files: Sequence[File], options: Options)
             raise DataError(
                 "a CSV file is empty" if not text else "a CSV file begins with an empty line", file.path, todo
             )
+        _check_encoding(line, file.path)
         try:
             table = pacsv.read_csv(pa.BufferReader(line + b"\n"), parse_options=_parse_options(options, ["", ""]))
         except pa.ArrowInvalid as error:
@@ -238,6 +246,21 @@ def _heads(filesystem: pafs.FileSystem, files: Sequence[File], options: Options)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(head, files))
+
+
+def _check_encoding(line: bytes, path: str) -> None:
+    """Refuse column names that are not UTF-8.
+
+    Raises:
+        DataError: they are not, with the encoding that they may be.
+    """
+    seen = f"{path} begins with {line[:20]!r}"
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line:
+        raise DataError(_NOT_UTF8, seen, _WRITE.format("UTF-16"))
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        raise DataError(_NOT_UTF8, seen, _WRITE.format("LATIN1")) from None
 
 
 def _given(options: Options, names: list[str], seen: str) -> dict[str, pa.DataType]:
@@ -259,7 +282,10 @@ def _inferred(
     options: Options,
     given: dict[str, pa.DataType],
 ) -> tuple[pa.Schema, bool]:
-    """The narrowest types that hold the sampled rows, and whether a value of theirs holds a line end."""
+    """The narrowest types that hold the sampled rows, and whether a value of theirs holds a line end.
+
+    Whole numbers beyond int64 are strings: as floats they would lose digits, and then they are most likely no amounts.
+    """
     names = heads[0][0]
     step = -(-len(files) // _SAMPLED_FILES)
     schemas, newlines = [], False
@@ -284,13 +310,36 @@ def _inferred(
 
 
 def _sample_schema(text: bytes, names: list[str], options: Options, given: dict[str, pa.DataType]) -> pa.Schema:
-    read = pacsv.ReadOptions(column_names=names, block_size=2 * _SAMPLE, use_threads=False)
-    convert = _convert_options(options, {name: csv_type(kind) for name, kind in given.items()}, names)
+    types = {name: _read_as(kind) for name, kind in given.items()}
     try:
-        reader = pacsv.open_csv(pa.BufferReader(text), read, _parse_options(options, names), convert)
-    except pa.ArrowInvalid:  # what is wrong is said, with its line, when the file is read
+        schema = _first_rows(text, names, options, types, names).schema
+        floats = [field.name for field in schema if pa.types.is_float64(field.type) and field.name not in given]
+        as_text = _first_rows(text, names, options, dict.fromkeys(floats, pa.string()), floats) if floats else None
+    except (pa.ArrowInvalid, StopIteration):  # what is wrong is said, with its line, when the file is read
         return pa.schema([(name, pa.null()) for name in names])
-    return reader.schema
+    whole = {name for name in floats if as_text is not None and _are_whole(as_text[name])}
+    # What is not UTF-8 would be binary without a word: whoever wants that has to say it.
+    return pa.schema(
+        field.with_type(pa.string())
+        if field.name in whole or (pa.types.is_binary(field.type) and field.name not in given)
+        else field
+        for field in schema
+    )
+
+
+def _first_rows(
+    text: bytes, names: list[str], options: Options, types: dict[str, pa.DataType], columns: list[str]
+) -> pa.RecordBatch:
+    """The rows of a sample, which is parsed at once."""
+    read = pacsv.ReadOptions(column_names=names, block_size=2 * _SAMPLE, use_threads=False)
+    convert = _convert_options(options, types, columns)
+    return pacsv.open_csv(pa.BufferReader(text), read, _parse_options(options, names), convert).read_next_batch()
+
+
+def _are_whole(values: pa.Array) -> bool:
+    """Whether all that is there are whole numbers."""
+    whole: Any = pc.all(pc.match_substring_regex(values, r"^\s*[+-]?[0-9]+\s*$")).as_py()
+    return whole is True
 
 
 def _widest(found: set[pa.DataType]) -> pa.DataType:
@@ -318,7 +367,14 @@ def _convert_options(options: Options, types: dict[str, Any], columns: list[str]
     )
 
 
+def _read_as(kind: pa.DataType) -> pa.DataType:
+    """As what values are read that become `kind`; bytes as they are, whether text or not."""
+    return kind if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else csv_type(kind)
+
+
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_null(kind) and column.null_count == len(column):
+        return pa.nulls(len(column))
     through_binary = pa.types.is_fixed_size_binary(kind) and not pa.types.is_decimal(kind)
     return (column.cast(pa.binary()) if through_binary else column).cast(kind)
 

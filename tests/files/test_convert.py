@@ -208,6 +208,13 @@ def test_values_of_several_lines_survive_csv(tmp_path: Path) -> None:
     assert table_of(tmp_path / "csv").equals(rows)
 
 
+def test_a_column_of_nulls_survives_csv(tmp_path: Path) -> None:
+    rows = pa.table({"n": range(3000), "nothing": pa.nulls(3000)})
+    pq.write_table(rows, tmp_path / "1.parquet")
+    convert(request(tmp_path / "1.parquet", tmp_path / "csv", "csv"), here)
+    assert table_of(tmp_path / "csv").equals(rows)
+
+
 def test_a_file_of_no_rows_becomes_one(tmp_path: Path) -> None:
     pq.write_table(every_type(8).slice(0, 0), tmp_path / "1.parquet")
     for to in ("parquet", "csv"):

@@ -266,3 +266,31 @@ class _Lengths:
 class _Named:
     def __init__(self, path: str) -> None:
         self.path = path
+
+
+def test_whole_numbers_beyond_int64_stay_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"id,hash,amount,few\n{'9' * 30},18446744073709551615,1.5,\nNA,-7,{'9' * 30},12\n")
+    found = rows_of(open_input(str(tmp_path)))
+    assert [str(kind) for kind in found.schema.types] == ["string", "string", "double", "int64"]
+    assert found["id"].to_pylist() == ["9" * 30, None]
+    assert found["hash"].to_pylist() == ["18446744073709551615", "-7"]
+    given = open_input(str(tmp_path), Options(types=(("id", "float64"),)))
+    assert rows_of(given)["id"].to_pylist() == [1e30, None]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_column_names_that_are_not_utf8_are_named(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("größe,text\n1,a\n".encode(encoding))
+    guess = "LATIN1" if encoding == "latin-1" else "UTF-16"
+    with pytest.raises(DataError, match=rf"not UTF-8 · {tmp_path}/a.csv begins with b.* · write it as .* -f {guess} "):
+        open_input(str(tmp_path))
+
+
+@pytest.mark.parametrize("before", [0, 200_000])
+def test_a_value_that_is_not_utf8_is_named_or_kept_as_bytes(tmp_path: Path, before: int) -> None:
+    (tmp_path / "a.csv").write_bytes(b"n,text\n" + b"1,plain\n" * before + "2,Zürich\n".encode("latin-1"))
+    seen = rf"a CSV file is not UTF-8 · {tmp_path}/a.csv, line {before + 2}, column text · write it as UTF-8, "
+    with pytest.raises(DataError, match=f"{seen}.*--type text=binary"):
+        rows_of(open_input(str(tmp_path)))
+    kept = rows_of(open_input(str(tmp_path), Options(types=(("text", "binary"),))))
+    assert kept["text"].to_pylist()[-1] == "Zürich".encode("latin-1")
