@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipelines.apart import without_view
 from pipelines.moments import Moments, finite, moments_of
 from pipelines.quantiles import Quantiles, quantiles_of
+from pipelines.schema import with_items
 from pipelines.storage import is_bytes
 from pipelines.vocabulary import Vocabulary, vocabulary_of
 
@@ -147,7 +148,7 @@ def _paths(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
     """`array` and the arrays within it."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    array = without_view(array)
+    array = _without_views(array)
     kind = array.type
     if pa.types.is_dictionary(kind):
         yield from _paths(name, array.dictionary_decode())
@@ -158,6 +159,35 @@ def _paths(name: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
             yield from _paths(f"{name}.{field.name}", child)
     elif _is_list(kind):
         yield from _paths(f"{name}[]", array.flatten() if not pa.types.is_map(kind) else _entries(array))
+
+
+def _without_views(array: pa.Array) -> pa.Array:
+    """Views of strings and binary, at any depth, as these, and of lists as lists: Arrow can do little with views."""
+    plain = _without_view(array.type)
+    if plain.equals(array.type):
+        return without_view(array)
+    if "list_view<" in str(array.type):  # lists of views that are views themselves: Arrow cannot cast them
+        return pa.array(array.to_pylist(), plain)
+    return array.cast(plain)
+
+
+def _without_view(kind: pa.DataType) -> pa.DataType:
+    """A type without views of strings and binary, and without views of lists of these."""
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _without_view(kind.value_type), kind.ordered)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_view(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_without_view(kind.key_type), _without_view(kind.item_type))
+    if not kind.num_fields:
+        return with_items(kind)
+    item = _without_view(kind.value_type)
+    if item.equals(kind.value_type):
+        return kind
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(item, kind.list_size)
+    wide = pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind)
+    return (pa.large_list if wide else pa.list_)(item)
 
 
 def _entries(array: pa.MapArray) -> pa.Array:

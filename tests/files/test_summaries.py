@@ -208,3 +208,33 @@ def test_without_a_vocabulary_none_is_counted() -> None:
     summary = summarize(pa.table({"a": ["x"]}), vocabulary=False)["a"]
     assert summary.vocabulary is None
     assert "vocabulary" not in summary.to_document(0)
+
+
+VIEW, TEXT = pa.string_view(), pa.string()
+
+
+@pytest.mark.parametrize(
+    ("array", "plain"),
+    [
+        (pa.array(["a", None, "x" * 30, "a"], VIEW), TEXT),
+        (pa.array([b"\xff", None, b"", b"a"], pa.binary_view()), pa.binary()),
+        (pa.array([["a", None], None, [], ["b"]], pa.list_(VIEW)), pa.list_(TEXT)),
+        (pa.array([["a", None], None, [], ["b"]], pa.list_view(VIEW)), pa.list_(TEXT)),
+        (pa.array([["a", None], None, ["c", "d"]], pa.list_(VIEW, 2)), pa.list_(TEXT, 2)),
+        (pa.array([{"q": "a"}, None, {"q": None}], pa.struct([("q", VIEW)])), pa.struct([("q", TEXT)])),
+        (
+            pa.array([[{"q": ["a"]}], None, [{"q": None}]], pa.large_list(pa.struct([("q", pa.list_view(VIEW))]))),
+            pa.large_list(pa.struct([("q", pa.list_(TEXT))])),
+        ),
+        (pa.array([[("k", "v")], None, [("l", None)]], pa.map_(VIEW, VIEW)), pa.map_(TEXT, TEXT)),
+        (pa.DictionaryArray.from_arrays([0, 1, None, 0], pa.array(["a", "b"], VIEW)), TEXT),
+    ],
+    ids=lambda value: str(value) if isinstance(value, pa.DataType) else "",
+)
+def test_views_are_summarised_as_what_they_show(array: pa.Array, plain: pa.DataType) -> None:
+    for rows in (array, array.slice(1), array.slice(0, 0)):
+        found = summarize(pa.table({"x": rows}))
+        expected = summarize(pa.table({"x": pa.array(rows.to_pylist(), plain)}))
+        documents = [{path: one.to_document(9) for path, one in some.items()} for some in (found, expected)]
+        assert documents[0] == documents[1]
+    assert any("vocabulary" in document for document in documents[0].values())
