@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,16 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from cluster.errors import RunNotFoundError, SpecError, SubmissionError
-from cluster.kube_errors import Request, error_of, is_unknown, is_unready, may_pass, unreachable
+from cluster.kube_errors import (
+    Request,
+    error_of,
+    is_unknown,
+    is_unready,
+    may_pass,
+    no_kubernetes,
+    unreachable,
+    untrusted,
+)  # fmt: skip
 
 Document = dict[str, Any]
 
@@ -44,6 +54,10 @@ _OLDER = {"apis/kueue.x-k8s.io/v1beta2": "apis/kueue.x-k8s.io/v1beta1"}
 
 def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+class NoLogError(ConnectionError):
+    """A container that has not started, and so has no log yet."""
 
 
 class Api:
@@ -133,7 +147,8 @@ class Api:
         Raises:
             RunNotFoundError: there is no such Pod.
             SubmissionError: see `cluster.kube_errors`.
-            ConnectionError: the container has not started, or the connection broke.
+            NoLogError: the container has not started.
+            ConnectionError: the connection broke; what came before it has been passed on.
         """
         query = {"container": container, "timestamps": "true", "follow": "true" if follow else "false"}
         if since is not None:
@@ -142,13 +157,20 @@ class Api:
             answer = self._answer("get", "Pod", pod, "/log", query, None, stream=True)
         except SubmissionError as error:
             if is_unready(error):
-                raise ConnectionError(str(error)) from None
+                raise NoLogError(str(error)) from None
             raise
+        if str(answer.headers.get("Content-Type")).startswith("text/html"):  # a log is plain text
+            raise no_kubernetes(answer.status, answer.data, Request("get", "Pod", pod, self.namespace, self.server))
         rest = b""
+        answer.enforce_content_length = False  # what has come is to be had, also where there should be more
         try:
             for part in answer.stream(65536, decode_content=True):
                 *lines, rest = (rest + part).split(b"\n")
                 yield from lines
+            if answer.length_remaining:
+                raise ConnectionError(f"{answer.length_remaining} bytes are missing")
+        except ConnectionError:
+            raise
         except Exception as error:  # urllib3 has a dozen, and a timeout or a reset may come as itself
             raise ConnectionError(f"{type(error).__name__}: {error}") from None
         finally:
@@ -177,7 +199,12 @@ class Api:
         self, verb: str, kind: str, name: str = "", query: Mapping[str, str] | None = None, body: Any = None
     ) -> Document:
         answer = self._answer(verb, kind, name, "", query or {}, body, stream=False)
-        document: Document = json.loads(answer.data)
+        try:
+            document = json.loads(answer.data)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise no_kubernetes(answer.status, answer.data, Request(verb, kind, name, self.namespace, self.server))
         return document
 
     def _answer(
@@ -196,6 +223,8 @@ class Api:
             try:
                 answer = self._send(method, f"{self.server}/{prefix}/{path}", body, stream)
             except _broken() as error:
+                if _is_untrusted(error):
+                    raise untrusted(self.server, _reason(error)) from None
                 wrong = _reason(error)
             else:
                 code = int(answer.status)
@@ -289,6 +318,16 @@ def _broken() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     return (HTTPError, OSError)
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    """Whether a connection ended over the server's certificate."""
+    while error is not None:
+        inner = next((part for part in error.args if isinstance(part, BaseException)), None)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = inner or error.__cause__
+    return False
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,8 @@ from cluster.errors import RunNotFoundError, SubmissionError, TfClusterError
 _PASSING = (429, 500, 502, 503, 504)
 _UNABLE, _REFUSED = "the API server is not able to answer", "the API server refused"
 _UNKNOWN = "the API server does not have that"
+#: Who one is to a server that got no credentials, such as from a login command that failed.
+_NOBODY = "system:anonymous"
 #: How server-side apply says that it does not know a field, or cannot have its value there.
 _NO_SCHEMA = "failed to create typed patch object"
 INSTALL = (
@@ -63,9 +65,10 @@ def error_of(code: int, body: bytes | str, request: Request) -> TfClusterError:
     """The error that says what the answer `code` with this body means."""
     status = status_of(body)
     message = " ".join(str(status.get("message") or f"HTTP {code}").split())
+    if code < 400:
+        return no_kubernetes(code, body, request)
     if code == 401:
-        todo = "log in again, for example by `kubectl get pods` or your cloud's login; the token may have expired"
-        return SubmissionError("the API server does not know who you are", f"{request.server}: {message}", todo)
+        return _nobody(message, request)
     if code == 403:
         return _forbidden(message, request)
     if code == 404:
@@ -82,6 +85,22 @@ def error_of(code: int, body: bytes | str, request: Request) -> TfClusterError:
     return SubmissionError(_REFUSED, f"{request}: HTTP {code}", message)
 
 
+def no_kubernetes(code: int, body: bytes | str, request: Request) -> TfClusterError:
+    """An answer that no API server gives, such as the page of a proxy where one logs in."""
+    text = " ".join((body.decode(errors="replace") if isinstance(body, bytes) else body).split())
+    seen = f"{request.server}: HTTP {code}{f', {text[:100]!r}' if text else ''}"
+    todo = "log in to the proxy before it, if there is one, or correct the address of the cluster in the kubeconfig"
+    return SubmissionError("what answers is no Kubernetes API server", seen, todo)
+
+
+def _nobody(message: str, request: Request) -> TfClusterError:
+    todo = (
+        "log in again, for example by `kubectl get pods` or your cloud's login; the token may have expired, or the "
+        "command that the kubeconfig names for it may have failed"
+    )
+    return SubmissionError("the API server does not know who you are", f"{request.server}: {message}", todo)
+
+
 def may_pass(code: int, body: bytes | str) -> bool:
     """Whether the same request may well succeed in a while."""
     return code in _PASSING and _NO_SCHEMA not in str(status_of(body).get("message"))
@@ -95,6 +114,8 @@ def _forbidden(message: str, request: Request) -> TfClusterError:
         todo = "delete what you no longer need (tfcluster list --kubernetes), ask for less, or ask for a larger quota"
         return SubmissionError("the namespace's quota is used up", seen, todo)
     found = _FORBIDDEN.search(message)
+    if found and found["user"] == _NOBODY:
+        return _nobody(f"you are {_NOBODY}", request)
     if found:
         group = f".{found['group']}" if found["group"] else ""
         what = f"{found['verb']} {found['resource']}{group} in namespace {found['namespace'] or request.namespace}"
@@ -153,6 +174,15 @@ def unreachable(server: str, reason: str, seconds: float) -> TfClusterError:
     todo = "is the cluster up, and are you on its network? another one: --context"
     waited = f", tried for {seconds:.0f} s" if seconds >= 1 else ""
     return SubmissionError("the API server does not answer", f"{server} ({reason}{waited})", todo)
+
+
+def untrusted(server: str, reason: str) -> TfClusterError:
+    """The server's certificate is not one that we know; waiting does not help."""
+    todo = (
+        "have the cluster's certificate-authority in your kubeconfig name the authority that signed it, and its server "
+        "be a name in it; a proxy on the way may show one of its own"
+    )
+    return SubmissionError("the API server's certificate is not trusted", f"{server} ({reason})", todo)
 
 
 def is_passing(error: TfClusterError) -> bool:

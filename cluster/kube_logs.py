@@ -16,6 +16,8 @@ _WAITING = "Waiting for Ray Dashboard GCS to become healthy"
 _CLOCKS = 300.0
 #: With this the job's last words are repeated when it has failed.
 _REPEATED = "Status message: "
+#: How Ray's command says that a job has ended.
+_ENDED = re.compile(r"Job '[^']*' (?:(succeeded)|(failed)|was (stopped))$")
 
 
 @dataclass
@@ -27,12 +29,16 @@ class Cursor:
         output: what tells one launcher's output from another's, where KubeRay has started the job anew.
         time: of the last line, as the API server tells it.
         lines: of this output that were passed on, over all Pods.
+        end: SUCCEEDED, FAILED or STOPPED, once Ray's command has said it.
+        message: what Ray says of a job that has failed.
     """
 
     pod: str = ""
     output: str = ""
     time: str = ""
     lines: int = 0
+    end: str = ""
+    message: str = ""
     _mark: str = field(default="", repr=False)
     _skip: int = field(default=0, repr=False)
     _over: bool = field(default=False, repr=False)
@@ -40,7 +46,7 @@ class Cursor:
     def begin(self, pod: str, output: str = "") -> None:
         """The lines that come next are of this Pod, perhaps with some that have come before."""
         if output != self.output:
-            self.output, self.lines = output, 0
+            self.output, self.lines, self.end, self.message = output, 0, "", ""
         if pod != self.pod:
             self.pod, self.time, self._skip, self._over = pod, "", self.lines, False
         self._mark = self.time
@@ -71,6 +77,17 @@ class Cursor:
         if self._over or plain.startswith(_WAITING):
             return False
         carried = _RAY_SAYS.match(plain)
+        if carried is None:
+            return True
+        self._hear(plain[carried.end() :].strip())
+        return False
+
+    def _hear(self, said: str) -> None:
+        """What Ray's command says of the job itself."""
+        ended = _ENDED.match(said)
+        if ended:
+            self.end = next(word for word in ended.groups() if word).upper()
         # What comes after these words has stood above.
-        self._over = carried is not None and plain[carried.end() :].startswith(_REPEATED)
-        return carried is None
+        self._over = said.startswith(_REPEATED)
+        if self._over:
+            self.message = said.removeprefix(_REPEATED)

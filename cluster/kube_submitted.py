@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from cluster.errors import PreflightError, RunNotFoundError, SubmissionError, TfClusterError
 from cluster.findings import Finding
-from cluster.kube_api import Api
+from cluster.kube_api import Api, NoLogError
 from cluster.kube_errors import is_closed, is_passing
 from cluster.kube_forward import Forward
 from cluster.kube_logs import Cursor
@@ -45,9 +45,17 @@ def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@dataclass
+class _Seen:
+    """A RayJob as it was last seen, and whether it has been deleted since."""
+
+    job: Document | None = None
+    is_gone: bool = False
+
+
 @dataclass(frozen=True)
 class SubmittedRayJob:
-    """A job on Kubernetes, by the name of its RayJob.
+    """A job on Kubernetes, by the name of its RayJob. Once its end was seen that is known, also when it is deleted.
 
     Attributes:
         id: the RayJob's name.
@@ -60,6 +68,7 @@ class SubmittedRayJob:
     namespace: str
     context: str = ""
     api: Api = field(default_factory=Api, repr=False, compare=False)
+    _seen: _Seen = field(default_factory=_Seen, init=False, repr=False, compare=False)
 
     @property
     def options(self) -> str:
@@ -115,26 +124,42 @@ class SubmittedRayJob:
         """Everything the launcher has written; with `follow`, written to `stream` as it comes until the end.
 
         While the job does not run yet, `tell` hears what it waits for. When the API server goes away it is waited
-        for, and no line is lost or comes twice.
+        for, and no line is lost or comes twice. A job that is followed may be deleted right after its end.
 
         Raises:
-            RunNotFoundError: the job has ended, and the Pod that had its output is gone.
+            RunNotFoundError: the job has ended, and the Pod that had its output is gone; or it was deleted, and its end
+                is not known.
+            SubmissionError: the connection broke twice before all was read; `tell` hears the lines that have come.
         """
         cursor, out, seen = Cursor(), stream or sys.stdout, []
         if not follow:
-            return "".join(f"{line}\n" for line in self._lines(self._job_with_output(), cursor, follow=False))
+            return self._whole_log(tell)
         told: set[Finding] = set()
         while True:
-            job = self._job()
+            job = self._job_or_its_end(cursor)
             ended = state_of(job) in FINISHED
             for line in self._lines(job, cursor, follow=True):
                 seen.append(f"{line}\n")
                 out.write(seen[-1])
                 out.flush()
             if ended and (is_over(job) or not any(map(_runs, self._submitters(job)))):
+                if self._seen.is_gone:
+                    tell(f"RayJob {self.id} was deleted after its end: {state_of(job)}")
                 return "".join(seen)
-            self._tell_news(told, tell)
+            with contextlib.suppress(RunNotFoundError):  # deleted just now
+                self._tell_news(told, tell)
             time.sleep(_EVERY)
+
+    def _whole_log(self, tell: Tell) -> str:
+        lines: list[str] = []
+        try:
+            for line in self._lines(self._job_with_output(), Cursor(), follow=False):
+                lines.append(f"{line}\n")
+        except SubmissionError:
+            if lines:
+                tell("".join(lines).rstrip("\n"))
+            raise
+        return "".join(lines)
 
     def _job_with_output(self) -> Document:
         job = self._job()
@@ -144,14 +169,30 @@ class SubmittedRayJob:
         return job
 
     def _lines(self, job: Document, cursor: Cursor, *, follow: bool) -> Iterator[str]:
-        """The launcher's lines since the cursor, of each Pod that handed it to Ray; ends where the connection does."""
+        """The launcher's lines since the cursor, of each Pod that handed it to Ray.
+
+        Ends where the connection does if the log is followed, to be asked for again; else that is tried once more here.
+        """
         pods = {str(pod["metadata"]["name"]): pod for pod in self._submitters(job) if _has_started(pod)}
         names = list(pods)
         for name in names[names.index(cursor.pod) :] if cursor.pod in names else names:
-            since = cursor.age(time.time()) if cursor.pod == name else None
-            cursor.begin(name, str((pods[name]["metadata"].get("labels") or {}).get(_OF_JOB, "")))
+            goes_on = follow and name == names[-1]
             with _breakable(follow):
-                yield from cursor.take(self.api.log(name, _SUBMITTER, follow=follow and name == names[-1], since=since))
+                try:
+                    yield from self._lines_of(pods[name], cursor, follow=goes_on)
+                except NoLogError:
+                    continue
+                except ConnectionError:
+                    if follow:
+                        raise
+                    yield from self._lines_of(pods[name], cursor, follow=goes_on)
+
+    def _lines_of(self, pod: Document, cursor: Cursor, *, follow: bool) -> Iterator[str]:
+        """The launcher's lines in the log of one Pod since the cursor."""
+        name = str(pod["metadata"]["name"])
+        since = cursor.age(time.time()) if cursor.pod == name else None
+        cursor.begin(name, str((pod["metadata"].get("labels") or {}).get(_OF_JOB, "")))
+        yield from cursor.take(self.api.log(name, _SUBMITTER, follow=follow, since=since))
 
     def stop(self) -> bool:
         """Ask the launcher to end in order; False when the job had ended before.
@@ -294,7 +335,35 @@ class SubmittedRayJob:
         return job is not None and self._head(job) is not None
 
     def _job(self) -> Document:
-        return self.api.get("RayJob", self.id)
+        """The RayJob; one that was deleted after its end as it was last seen.
+
+        Raises:
+            RunNotFoundError: there is none, or it was deleted before its end was seen.
+        """
+        try:
+            self._seen.job = self.api.get("RayJob", self.id)
+        except RunNotFoundError:
+            if self._seen.job is None:
+                raise
+            state = state_of(self._seen.job)
+            if state not in FINISHED:
+                todo = "what it left is in its storage: tfcluster status takes a URI too"
+                seen = f"{self.id} in {self.namespace}: {state} when last seen"
+                raise RunNotFoundError("the RayJob was deleted before its end was seen", seen, todo) from None
+            self._seen.is_gone = True
+        return self._seen.job
+
+    def _job_or_its_end(self, cursor: Cursor) -> Document:
+        """The RayJob; one that was deleted may have ended as Ray's command said in its log."""
+        try:
+            return self._job()
+        except RunNotFoundError:
+            if self._seen.job is None or not cursor.end:
+                raise
+        said = {"jobStatus": cursor.end, "jobDeploymentStatus": "Complete", "message": cursor.message}
+        self._seen.job = {**self._seen.job, "status": {**(self._seen.job.get("status") or {}), **said}}
+        self._seen.is_gone = True
+        return self._seen.job
 
     def _ray_pods(self, job: Document) -> list[Document]:
         """Pods of the Ray cluster, by the label of KubeRay's: others may say the same of many jobs, or of none."""
@@ -355,11 +424,14 @@ def _owned_by(document: Document, owner: Document) -> bool:
 
 @contextlib.contextmanager
 def _breakable(follow: bool) -> Iterator[None]:
-    """A log that breaks off is asked for again, if anybody still asks; so is one whose node is away for a while."""
+    """A log that is followed and breaks off is asked for again later; so is one whose node is away for a while."""
     try:
         yield
-    except (ConnectionError, RunNotFoundError):
+    except RunNotFoundError:  # the Pod went meanwhile
         pass
+    except ConnectionError as error:
+        if not follow:
+            raise SubmissionError("the job's log broke off twice", str(error), "try again") from None
     except SubmissionError as error:
         if not (follow and is_passing(error)):
             raise

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import RunNotFoundError, SubmissionError
-from cluster.kube_errors import Request, error_of, may_pass, unreachable
+from cluster.kube_errors import Request, error_of, may_pass, no_kubernetes, unreachable, untrusted
 
 REQUEST = Request("create", "RayJob", "flights-1", "ml", "https://api:6443")
 LIST = Request("list", "RayJob", "", "ml", "https://api:6443")
@@ -24,6 +24,8 @@ def body(reason: str, message: str, **details: Any) -> bytes:
     [
         (401, body("Unauthorized", "Unauthorized"), REQUEST, ("does not know who you are", "log in again")),
         (403, body("Forbidden", 'rayjobs.ray.io "x" is forbidden: User "ada" cannot patch resource "rayjobs" in API group "ray.io" in the namespace "ml"'), REQUEST, ("you may not patch rayjobs.ray.io in namespace ml", "you are ada")),
+        (403, body("Forbidden", 'rayjobs.ray.io is forbidden: User "system:anonymous" cannot list resource "rayjobs" in API group "ray.io" in the namespace "ml"'), LIST, ("does not know who you are · https://api:6443: you are system:anonymous", "log in again", "the command that the kubeconfig names")),
+        (302, b"", LIST, ("what answers is no Kubernetes API server · https://api:6443: HTTP 302 ·",)),
         (403, body("Forbidden", 'pods is forbidden: User "ada" cannot list resource "pods" in API group "" in the namespace "ml"'), LIST, ("you may not list pods in namespace ml",)),
         (403, body("Forbidden", 'configmaps "x" is forbidden: exceeded quota: team, requested: count/configmaps=1, used: count/configmaps=5, limited: count/configmaps=5'), REQUEST, ("quota is used up", "quota team of namespace ml: asked count/configmaps=1, used count/configmaps=5, at most")),
         (403, body("Forbidden", 'admission webhook "x" denied the request: no'), REQUEST, ("admission refused", "no")),
@@ -72,3 +74,17 @@ def test_what_may_pass(code: int, answer: bytes, passes: bool) -> None:
 def test_a_server_that_does_not_answer() -> None:
     error = unreachable("https://api", "Connection refused", 12.3)
     assert "https://api (Connection refused, tried for 12 s)" in str(error)
+
+
+def test_what_is_no_kubernetes() -> None:
+    error = no_kubernetes(200, b"<html>\n  Log in" + b"." * 200, LIST)
+    assert str(error).startswith(
+        "what answers is no Kubernetes API server · https://api:6443: HTTP 200, '<html> Log in.."
+    )
+    assert len(str(error)) < 350
+
+
+def test_a_certificate_that_is_not_trusted() -> None:
+    error = untrusted("https://api", "self-signed certificate")
+    assert "https://api (self-signed certificate)" in str(error)
+    assert "certificate-authority" in str(error)

@@ -94,3 +94,15 @@ def test_bytes_that_are_no_text() -> None:
     cursor = Cursor()
     cursor.begin("a")
     assert list(cursor.take([b"2026-11-23T20:00:00.000000001Z \xff"])) == ["\ufffd"]
+
+
+def test_what_rays_command_says_of_the_end() -> None:
+    cursor = Cursor()
+    cursor.begin("a", "first")
+    list(cursor.take(timed([*BEFORE, "Job 'of-the-users' succeeded"])))
+    assert (cursor.end, cursor.message) == ("", "")
+    list(cursor.take(timed(AFTER, first=100)))
+    said = "Job entrypoint command failed with exit code 10, last"
+    assert (cursor.end, cursor.message) == ("FAILED", said)
+    cursor.begin("b", "second")
+    assert (cursor.end, cursor.message) == ("", "")
