@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,7 +63,7 @@ def submit(
     else:
         typer.echo(f"submitted {job.id} to {job.address}")
     if wait:
-        job.logs(follow=True)
+        job.logs(follow=True, stream=sys.stderr if as_json else sys.stdout)  # a program reads the JSON, and no more
         raise SystemExit(_job_exit_code(job))
     if not as_json:
         typer.echo(f"next: tfcluster logs {job.id} {job.options} --follow")

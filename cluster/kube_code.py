@@ -8,7 +8,7 @@ import logging
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.errors import PreflightError, SpecError, StorageError
@@ -64,8 +64,8 @@ def _normal(raw: Path, added: Mapping[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-def place(archive: bytes, command: Sequence[str], where: str, storage: str) -> Code:
-    """Where the packed folder goes; uploads it unless a ConfigMap holds it.
+def planned(archive: bytes, command: Sequence[str], where: str, storage: str) -> Code:
+    """Where the packed folder will go; nothing is uploaded.
 
     Args:
         archive: the packed folder.
@@ -75,7 +75,6 @@ def place(archive: bytes, command: Sequence[str], where: str, storage: str) -> C
 
     Raises:
         PreflightError: too large for a ConfigMap, and there is no object storage.
-        StorageError: it cannot be uploaded.
     """
     if where == "auto" and fits(archive):
         return Code(tuple(command), archive)
@@ -87,7 +86,20 @@ def place(archive: bytes, command: Sequence[str], where: str, storage: str) -> C
             "into the image (code: image)",
         )
     folder = join(storage, FOLDER) if where == "auto" else where
-    return Code(tuple(command), uri=upload(archive, folder))
+    return Code(tuple(command), uri=join(folder, _name_of(archive)))
+
+
+def place(archive: bytes, command: Sequence[str], where: str, storage: str) -> Code:
+    """Where the packed folder goes, see `planned`; uploads it unless a ConfigMap holds it.
+
+    Raises:
+        PreflightError: too large for a ConfigMap, and there is no object storage.
+        StorageError: it cannot be uploaded.
+    """
+    code = planned(archive, command, where, storage)
+    if code.uri:
+        upload(archive, code.uri.rpartition("/")[0])
+    return code
 
 
 def largest() -> int:
@@ -112,21 +124,50 @@ def upload(archive: bytes, folder: str) -> str:
     Raises:
         StorageError: the storage refuses.
     """
-    from pyarrow import fs
-
-    name = f"code-{hashlib.sha256(archive).hexdigest()[:32]}.zip"
+    name = _name_of(archive)
     uri = join(folder, name)
+    if is_stored(uri):
+        return uri
     filesystem, path = open_filesystem(uri)
-    try:
-        if filesystem.get_file_info(path).type == fs.FileType.File:
-            return uri
-    except OSError as error:
-        raise StorageError("the code cannot be uploaded", shown(folder), str(error).splitlines()[0]) from None
     with tempfile.TemporaryDirectory(prefix="tfcluster-upload-") as work:
         local = Path(work, name)
         local.write_bytes(archive)
         copy_up(local, filesystem, path)
     return uri
+
+
+def _name_of(archive: bytes) -> str:
+    return f"code-{hashlib.sha256(archive).hexdigest()[:32]}.zip"
+
+
+def is_stored(uri: str) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        StorageError: the storage refuses.
+    """
+    from pyarrow import fs
+
+    filesystem, path = open_filesystem(uri)
+    try:
+        return bool(filesystem.get_file_info(path).type == fs.FileType.File)
+    except OSError as error:
+        folder = shown(uri.rpartition("/")[0])
+        raise StorageError("the code cannot be uploaded", folder, str(error).splitlines()[0]) from None
+
+
+@contextmanager
+def taken_back(uri: str) -> Iterator[None]:
+    """What is uploaded to `uri` meanwhile is removed where the block fails; '' is nowhere, and what was there stays."""
+    was_there = not uri or is_stored(uri)
+    try:
+        yield
+    except BaseException:  # also Ctrl-C
+        if not was_there:
+            filesystem, path = open_filesystem(uri)
+            with suppress(OSError):  # it may not have come so far
+                filesystem.delete_file(path)
+        raise
 
 
 @contextmanager

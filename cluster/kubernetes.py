@@ -12,7 +12,7 @@ from typing import Any
 from cluster.environment import EXCLUDED
 from cluster.errors import RunNotFoundError, TfClusterError
 from cluster.kube_api import Api
-from cluster.kube_code import pack, place
+from cluster.kube_code import pack, place, planned, taken_back
 from cluster.kube_errors import Request, taken
 from cluster.kube_groups import groups_of
 from cluster.kube_job import (
@@ -75,26 +75,36 @@ def submit_ray_job(
     settings = settings.model_copy(update={"namespace": connection.namespace})
     if name is not None and connection.find("RayJob", chosen) is not None:
         raise taken(Request("create", "RayJob", chosen, connection.namespace, connection.server))
-    code = _code(job, settings, folder, inside, storage)
+    archive = _archive(job, settings, folder, inside)
+    code = _code(job, settings, inside, storage, archive)
     document = ray_job(chosen, submission, job, settings, code)
-    connection.apply(document, trial=True)  # so that nothing need be taken back of what is refused
     mounted = [config_map(chosen, submission, job, settings, code)] if needs_config_map(code) else []
     account = _missing_account(connection, chosen, submission, settings)
-    if settings.serviceAccount.name:  # other jobs have it too, so it goes with none of them
-        _apply_all(connection, document, mounted, account)
-    else:
-        _apply_all(connection, document, [*mounted, *account], [])
+    for each in (document, *mounted, *account):
+        connection.apply(each, trial=True)  # so that nothing need be taken back of what is refused
+    with taken_back(code.uri):
+        if code.uri:
+            place(archive, code.command, settings.code, storage)
+        if settings.serviceAccount.name:  # other jobs have it too, so it goes with none of them
+            _apply_all(connection, document, mounted, account)
+        else:
+            _apply_all(connection, document, [*mounted, *account], [])
     return SubmittedRayJob(chosen, connection.namespace, settings.context, connection)
 
 
-def _code(job: JobSpec, settings: Settings, folder: Path, inside: str, storage: str) -> Code:
-    """How the code travels; uploads what does not fit into a ConfigMap."""
+def _archive(job: JobSpec, settings: Settings, folder: Path, inside: str) -> bytes:
+    """The packed folder; nothing where the code is in the image."""
+    if settings.code == "image":
+        return b""
+    added = {str(PurePosixPath(inside, name)): content for name, content in added_files(job).items()}
+    return pack(folder, job.runtime_env.get("excludes") or list(EXCLUDED), added)
+
+
+def _code(job: JobSpec, settings: Settings, inside: str, storage: str, archive: bytes) -> Code:
+    """How the code travels."""
     if settings.code == "image":
         return Code(("tfcluster", "run", f"{JOB_FOLDER}/{SPEC_FILE}"))
-    added = {str(PurePosixPath(inside, name)): content for name, content in added_files(job).items()}
-    excludes = job.runtime_env.get("excludes") or list(EXCLUDED)
-    command = command_of(job, inside)
-    return place(pack(folder, excludes, added), command, settings.code, storage)
+    return planned(archive, command_of(job, inside), settings.code, storage)
 
 
 def _missing_account(api: Api, job: str, submission: str, settings: Settings) -> list[Document]:
@@ -117,8 +127,6 @@ def _apply_all(api: Api, job: Document, companions: Sequence[Document], lasting:
     """
     made: list[Document] = []
     try:
-        for document in (*companions, *lasting):
-            api.apply(document, trial=True)
         for document in (*companions, *lasting):
             api.apply(document)
             made.append(document)

@@ -282,6 +282,43 @@ def test_logs_go_on_after_breaks_and_from_pod_to_pod(
     assert job.logs() == expected
 
 
+def test_a_program_that_waits_reads_the_json_alone(space: Space, folder: Path, node: tuple[str, Kubelet]) -> None:
+    name, kubelet = node
+    settings = [f"--set={key}" for key in ("storage.uri=s3://bucket/runs", "storage.secretName=s3-keys")]
+    words = [TFCLUSTER, "submit", str(folder / "job.yaml"), "-k", "--name", "mine", "--json", "--wait", *settings]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        space.kubectl("wait", "rayjob/mine", "--for=create", "--timeout=40s")
+        space.take_up("mine", jobStatus="RUNNING", jobDeploymentStatus="Running")
+        pod = space.pod("mine", "submitter", 0, node=name, **READY)
+        kubelet.write(pod, *BEFORE, "one", "two")
+        kubelet.end(pod)
+        space.set_status("rayjob", "mine", jobStatus="SUCCEEDED", jobDeploymentStatus="Complete")
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["id"] == "mine"
+    assert "one\ntwo\n" in err
+
+
+def test_a_job_that_is_deleted_right_after_its_end(
+    space: Space, job: SubmittedRayJob, node: tuple[str, Kubelet]
+) -> None:
+    """By deletion rules: its Pods, and their logs, go too."""
+    name, kubelet = node
+    space.take_up(job.id, jobStatus="RUNNING", jobDeploymentStatus="Running")
+    pod = space.pod(job.id, "submitter", 0, node=name, **READY)
+    kubelet.write(pod, *BEFORE, "one")
+    followed = Followed(job)
+    followed.wait_for(lambda: followed.out.getvalue() == "one\n")
+    kubelet.write(pod, "two", *AFTER)
+    followed.wait_for(lambda: followed.out.getvalue() == "one\ntwo\n")
+    space.kubectl("delete", "rayjob", job.id)
+    space.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
+    kubelet.end(pod)
+    assert followed.join() == "one\ntwo\n"
+    assert followed.told == [f"RayJob {job.id} was deleted after its end: FAILED"]
+    assert (job.wait(10), job.exit_code()) == ("FAILED", 10)
+
+
 def test_the_api_server_goes_away_and_comes_back(
     space: Space, job: SubmittedRayJob, node: tuple[str, Kubelet], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,38 @@ def test_code_that_is_too_large_for_a_config_map(space: Space, folder: Path, tmp
     assert space.names("configmap") == []
 
 
+def test_code_is_uploaded_once_all_would_be_taken(space: Space, folder: Path, tmp_path: Path) -> None:
+    refuse_rayjobs(space, "'team' in object.metadata.labels", "name your team in a label")
+    shelf = tmp_path / "shelf"
+    assert "name your team" in refusal_of(folder, {**STORAGE, "code": f"file://{shelf}"})
+    assert not shelf.exists()
+
+
+def test_code_that_was_uploaded_goes_when_the_job_is_refused(space: Space, folder: Path, tmp_path: Path) -> None:
+    settings = {**STORAGE, "code": f"file://{tmp_path}/shelf"}
+    submit(folder / "job.yaml", kubernetes=settings)
+    refuse_real_rayjobs(space)
+    assert "not really" in refusal_of(folder, settings)
+    before = list((tmp_path / "shelf").iterdir())
+    assert len(before) == 1  # another job has it too
+    (folder / "train.py").write_text("def train(ctx, epochs=2):\n    pass\n")
+    assert "not really" in refusal_of(folder, settings)
+    assert list((tmp_path / "shelf").iterdir()) == before
+
+
+def test_what_is_said_in_part_leaves_the_rest(space: Space, folder: Path) -> None:
+    """As on OpenShift, which chooses the user."""
+    nobody = {"runAsUser": None, "runAsGroup": None, "fsGroup": None}
+    job = submit(folder / "job.yaml", kubernetes={**STORAGE, "podSecurityContext": nobody})
+    cluster = space.get("rayjob", job.id)["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["securityContext"] == {
+            "runAsNonRoot": True,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+
+
 def test_a_service_account_of_the_job(space: Space, folder: Path) -> None:
     account = {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/runs"}}
     job = submit(folder / "job.yaml", kubernetes={**STORAGE, "serviceAccount": account})
@@ -292,17 +324,43 @@ def refusal_of(folder: Path, settings: dict[str, Any] = STORAGE) -> str:
     return str(refused.value)
 
 
-def test_an_expired_token(space: Space, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def name_cluster(space: Space, monkeypatch: pytest.MonkeyPatch, file: Path, authority: bool, **user: Any) -> None:
+    """Have KUBECONFIG name the cluster, perhaps with what signed its certificate, and a user."""
+    known = {"certificate-authority": str(space.plane.authority.certificate)} if authority else {}
     config = {
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [{"name": "it", "cluster": {
-            "server": space.plane.url, "certificate-authority": str(space.plane.authority.certificate)}}],
-        "users": [{"name": "it", "user": {"token": "expired"}}],
+        "clusters": [{"name": "it", "cluster": {"server": space.plane.url, **known}}],
+        "users": [{"name": "it", "user": user}],
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": space.name}}],
     }  # fmt: skip
-    (tmp_path / "config").write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    file.write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+
+
+def test_an_expired_token(space: Space, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name_cluster(space, monkeypatch, tmp_path / "config", authority=True, token="expired")
     with pytest.raises(SubmissionError, match=r"does not know who you are · .*Unauthorized · log in again"):
+        submit(folder / "job.yaml", kubernetes=STORAGE)
+
+
+def test_a_login_command_that_fails(
+    space: Space, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false", "interactiveMode": "Never"}
+    name_cluster(space, monkeypatch, tmp_path / "config", authority=True, exec=plugin)
+    with pytest.raises(SubmissionError, match=r"does not know who you are · .*: .*(anonymous|Unauthorized) · log in"):
+        submit(folder / "job.yaml", kubernetes=STORAGE)
+
+
+def test_a_certificate_that_nobody_vouches_for(
+    space: Space, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is said at once: waiting does not help."""
+    name_cluster(space, monkeypatch, tmp_path / "config", authority=False, token="any")
+    monkeypatch.setattr("cluster.kube_api.FIRST", 3600.0)
+    with pytest.raises(
+        SubmissionError, match=r"certificate is not trusted · https://.*certificate.* · have the cluster"
+    ):
         submit(folder / "job.yaml", kubernetes=STORAGE)
 
 
