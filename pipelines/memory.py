@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.errors import DataError
+from pipelines.files import first_line
 from pipelines.layout import Request, layout_of
 from pipelines.shards import Unit
 from pipelines.sources import Opened
@@ -59,12 +60,16 @@ def open_arrays(arrays: Sequence[npt.ArrayLike]) -> Opened:
 def _column(array: npt.NDArray[Any], number: int) -> pa.Array:
     """An array `[rows, …]` as a column of numbers, strings, or fixed-size lists of them."""
     if array.ndim == 0:
-        raise DataError("an array has no rows", f"array {number} is a scalar", "give arrays of one length")
+        todo = "give arrays of one length; numbers in a list are one array, those in a tuple an array each"
+        raise DataError("an array has no rows", f"array {number} is a scalar, {array!s:.40}", todo)
+    if 0 in array.shape[1:]:
+        raise DataError("the rows of an array are empty", f"array {number} of shape {array.shape}", "leave it out")
     try:
-        column = pa.array(array.reshape(-1))
+        column = pa.array(array.reshape(-1).astype(array.dtype.newbyteorder("="), copy=False))
     except (pa.ArrowException, TypeError, ValueError) as error:
-        seen = f"array {number} of {array.dtype}"
-        raise DataError("an array cannot be read", seen, str(error).split("\n")[0]) from None
+        seen = f"array {number} of {array.dtype}: {first_line(error)}"
+        todo = "cast it, such as to float32, and what comes out back again with map"
+        raise DataError("an array cannot be read", seen, todo) from None
     for size in reversed(array.shape[1:]):
         column = pa.FixedSizeListArray.from_arrays(column, size)
     return column

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -44,13 +45,56 @@ def test_arrays_of_any_structure(shuffle: bool) -> None:
         ((np.zeros(3), np.zeros(4)), "equally many rows"),
         ((), "equally many rows"),
         ((np.zeros(0),), "equally many rows"),
-        ((np.float32(1),), "is a scalar"),
-        ((np.zeros(3, np.complex64),), "array 0 of complex64"),
+        ((np.float32(1.5),), "is a scalar, 1.5"),
+        ((1.0, 2.0), "is a scalar, 1.0 · .*those in a tuple an array each"),
+        ([], "no arrays"),
+        ([[1], [2, 3]], r"a list is no array · \[\[1\], \[2, 3\]\]: .* · .*ragged.constant"),
+        ((np.zeros(3, np.complex64),), "array 0 of complex64: .* · cast it"),
+        ((tf.zeros(3, tf.bfloat16),), "array 0 of bfloat16: .* · cast it, such as to float32"),
+        ((np.zeros((4, 0)),), r"the rows of an array are empty · array 0 of shape \(4, 0\)"),
+        ((tf.ragged.constant([[1], [2, 3]]), np.zeros(2)), "array 0 is a RaggedTensor · share .*from_tensor_slices"),
+        ((np.zeros(2), tf.sparse.from_dense([[1, 0], [0, 1]])), "array 1 is a SparseTensor · share .*from_tensor_sl"),
+        ((tf.data.Dataset.range(3), np.zeros(3)), "array 0 is a .*Dataset · zip them"),
     ],
 )
 def test_arrays_that_cannot_be_shared(arrays: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         array_reader(arrays, Sharding(1, 1), 0)
+
+
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        [1.0, 2.5, 3.0],
+        [2**40, 2, 3],
+        ["a", "bc", "d"],
+        [[True, False], [True, True]],
+        [(1, 2), (3, 4)],
+        ([1.0, 2.0, 3.0], [4, 5, 6]),
+        ({"a": [[1], [2]], "b": ([b"x", b"y"],)}, np.arange(2)),
+        Pair([1, 2], [0.5, 1.5]),
+        OrderedDict(z=[1, 2], a=[3, 4]),
+        np.arange(4, dtype=">i4"),
+    ],
+    ids=str,
+)
+def test_lists_are_arrays_as_tensorflow_takes_them(arrays: Any) -> None:
+    reader = array_reader(arrays, Sharding(1, 2), 0)
+    ours = array_dataset(arrays, reader)
+    theirs = tf.data.Dataset.from_tensor_slices(arrays).batch(2)
+    assert ours.element_spec == theirs.element_spec
+    for mine, yours in zip(ours, theirs, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, mine, yours)
+
+
+def test_a_list_of_arrays_is_an_array_each() -> None:
+    arrays = [np.arange(3), [0.5, 1.5, 2.5]]
+    assert len(array_dataset(arrays, array_reader(arrays, Sharding(1, 3), 0)).element_spec) == 2
 
 
 @pytest.mark.parametrize("remainder", ["keep", "drop"])
