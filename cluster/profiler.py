@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
+import mmap
 import os
+import platform
 import resource
 import select
 import shutil
@@ -22,6 +24,8 @@ _TRIES, _PATIENCE = 8, 30.0
 _NO_HOST = "only GPUs are in it: TensorFlow's profiler crashed while it collected what the host did"
 #: `tsl::profiler::internal::g_trace_level`: what host events are recorded; -1 is none.
 _LEVEL_SYMBOL = "_ZN3tsl8profiler8internal13g_trace_levelE"
+#: Instructions of x86-64: the mark of a place that an indirect call may lead to, and the return from a function.
+_ENDBR64, _RET = b"\xf3\x0f\x1e\xfa", b"\xc3"
 
 
 class Trace(NamedTuple):
@@ -85,8 +89,9 @@ def _stop_in_a_copy(folder: Path, level: Any, *, gpus: bool) -> Trace:
 
     From TensorFlow 2.18 on, collecting events that began on one thread and ended on another, as collectives do, may
     follow a pointer into memory that was given back (`TraceMeRecorder::Consume` copies its queues while it holds
-    pointers into them), and the process is ended by SIGSEGV. A copy that crashes costs nothing: the events are still
-    here, and the next copy, with its memory laid out in another way, tries again.
+    pointers into them), and the process is ended by SIGSEGV or SIGABRT. In a copy, which lives for a moment, no memory
+    need ever be given back, so that such a pointer does no harm. One that crashes all the same costs nothing: the
+    events are still here, and the next copy, with its memory laid out in another way, tries again.
     """
     import tensorflow as tf
 
@@ -130,6 +135,7 @@ def _collect_and_exit(level: Any, recorded: int, number: int) -> None:
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _keep_freed_memory()
+        _free_nothing()
         _layout = [bytearray(700 + 64 * i) for i in range(number * 3000)][::2]  # of the heap: another one each time
         level.value = recorded
         tf.profiler.experimental.stop()
@@ -146,6 +152,23 @@ def _keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     for parameter in (-1, -3):
         libc.mallopt(parameter, 1 << 30)
+
+
+def _free_nothing() -> None:
+    """Have `free` of the C library return at once, where that is known to work: its code begins with a `ret`.
+
+    On processors other than x86-64, and where the system lets nobody change code, it stays as it is.
+    """
+    if platform.machine() != "x86_64":
+        return
+    libc = ctypes.CDLL(None)
+    begin = ctypes.cast(libc.free, ctypes.c_void_p).value
+    assert begin is not None
+    if ctypes.string_at(begin, len(_ENDBR64)) == _ENDBR64:  # where a call may land; what follows is the function
+        begin += len(_ENDBR64)
+    page = begin & -mmap.PAGESIZE
+    if libc.mprotect(ctypes.c_void_p(page), 2 * mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) == 0:
+        ctypes.memmove(begin, _RET, len(_RET))
 
 
 class _Watched:

@@ -32,8 +32,9 @@ class Reports:
         self._sent = 0.0
 
     def keep(self, step: int, metrics: dict[str, float]) -> None:
-        """Keep a step, in the place of the last one that was kept."""
-        self._unsent = step, metrics
+        """Keep a step, in the place of the last one that was kept, and of each metric the newest value."""
+        _, unsent = self._unsent or (0, {})
+        self._unsent = step, {**unsent, **metrics}
 
     def taken(self) -> dict[str, float]:
         """The metrics that were kept, which are kept no longer."""

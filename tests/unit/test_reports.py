@@ -44,6 +44,26 @@ def test_of_many_steps_the_first_and_the_last_are_sent(line: Line) -> None:
     assert len(steps) == len(set(steps)) < 100
 
 
+def test_a_metric_that_is_rarely_reported_is_sent_with_the_next_step(line: Line) -> None:
+    found = reports(line)
+    for step in range(1, 101):
+        found.keep(step, {"loss": 1 / step})
+        if step == 50:
+            found.keep(step, {"val_loss": 0.25})
+        found.flush(if_due=True)
+    found.flush()
+    assert [data["metrics"]["val_loss"] for data in line.sent if "val_loss" in data["metrics"]] == [0.25]
+    assert line.sent[-1]["metrics"]["loss"] == 1 / 100
+
+
+def test_what_is_taken_is_of_all_reports(line: Line) -> None:
+    """As of an evaluator, whose reports about one checkpoint are sent together."""
+    found = reports(line)
+    found.keep(3, {"loss": 0.5, "accuracy": 0.1})
+    found.keep(3, {"accuracy": 0.75})
+    assert found.taken() == {"loss": 0.5, "accuracy": 0.75}
+
+
 def test_what_is_taken_is_not_sent(line: Line) -> None:
     found = reports(line)
     found.keep(3, {"loss": 0.5})
