@@ -49,8 +49,8 @@ def first_of(names: Iterator[str], space: Space) -> str:
 
 def gates(space: Space) -> str:
     """What the operator is started with."""
-    found = space.get("deployments", "--all-namespaces", OF_THE_OPERATOR)["items"]
-    return " ".join(map(str, (item["spec"]["template"]["spec"]["containers"] for item in found)))
+    found = space.get("pods", "--all-namespaces", OF_THE_OPERATOR)["items"]
+    return " ".join(str(item["spec"]["containers"]) for item in found)
 
 
 @pytest.mark.usefixtures("schedules")
