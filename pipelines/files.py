@@ -31,6 +31,8 @@ _PART = re.compile(r"-\d{5,}-of-\d{5,}(?=\.|$)")
 #: An ending that numbered parts have which have no other one, `x-00000-of-00010`; not one of `DATA_ENDINGS`, for it
 #: does not tell the format.
 PART_ENDING = "-00000-of-00000"
+#: Before a name: that it is not hidden.
+_SEEN = r"(?![_.])"
 
 
 class File(NamedTuple):
@@ -59,7 +61,8 @@ def find(files: str | Sequence[str], endings: tuple[str, ...] = DATA_ENDINGS) ->
     """The file system and the files behind a path, a directory, a glob, or a list of these, each file once.
 
     Files in a directory are those below it that have one of the `endings`, see `has_ending`; names that begin with `_`
-    or `.` are left out. They come sorted by path within each entry of the list.
+    or `.` are left out, as wildcards leave them out. They come sorted by path within each entry of the list. A file of
+    this machine is one, however its path is written; a link to it is another.
 
     Raises:
         DataError: nothing there, or more than one file system.
@@ -69,13 +72,14 @@ def find(files: str | Sequence[str], endings: tuple[str, ...] = DATA_ENDINGS) ->
         raise DataError("no data files are given", "an empty list", "name a file, a directory or a glob")
     filesystem: pafs.FileSystem | None = None
     found: dict[str, File] = {}
+    identity = _identity if len(patterns) > 1 else attrgetter("path")
     for pattern in patterns:
         found_on, path = _resolve(pattern)
         if filesystem is not None and found_on != filesystem:
             raise DataError("data files lie on different file systems", pattern, "copy them to one file system")
         filesystem = found_on
         for file in _matches(filesystem, path, pattern, endings):
-            found.setdefault(file.path, file)
+            found.setdefault(identity(file) if isinstance(filesystem, pafs.LocalFileSystem) else file.path, file)
     assert filesystem is not None
     return filesystem, list(found.values())
 
@@ -98,6 +102,11 @@ def has_ending(path: str, endings: tuple[str, ...]) -> bool:
 def first_line(error: BaseException) -> str:
     """The first line of `error`."""
     return str(error).strip().split("\n")[0]
+
+
+def _identity(file: File) -> str:
+    """The same for all spellings of a path on this machine."""
+    return os.path.abspath(file.path)
 
 
 def _resolve(pattern: str) -> tuple[pafs.FileSystem, str]:
@@ -165,10 +174,16 @@ def _glob_root(path: str) -> str:
 
 
 def _glob_regex(path: str) -> str:
-    """`path` as a regular expression: `*` and `?` stay within a folder, `**/` crosses folders."""
-    wild = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", path.removeprefix("./"))
-    regex = "".join(wild.get(part) or (_one_of(part) if part.startswith("[") else re.escape(part)) for part in parts)
+    """`path` as a regular expression: `*` and `?` stay within a folder, `**/` crosses folders.
+
+    A wildcard that begins a name stands for no `_` or `.` there: such names are hidden, as in directories.
+    """
+    wild = {"**/": f"(?:{_SEEN}[^/]*/)*", "*": "[^/]*", "?": "[^/]"}
+    parts = [part for part in re.split(r"(\*\*/|\*|\?|\[[^]]+\])", path.removeprefix("./")) if part]
+    regex = ""
+    for before, part in zip(["/", *parts], parts, strict=False):
+        starts = before.endswith("/") and part != "**/" and (part in wild or part.startswith("["))
+        regex += _SEEN * starts + (wild.get(part) or (_one_of(part) if part.startswith("[") else re.escape(part)))
     return rf"(?:\./)?{regex}"
 
 

@@ -43,12 +43,17 @@ def folder(tmp_path: Path) -> Path:
         ("a/", ["a/1", "a/b/2"]),
         ("a/1.parquet", ["a/1"]),
         ("*/[0-9].parquet", ["a/1", "c/3"]),
-        ("a/*.parquet", ["a/.hidden", "a/1"]),
+        ("a/*.parquet", ["a/1"]),
+        ("a/.*.parquet", ["a/.hidden"]),
+        ("a/*", ["a/1", "a/notes.txt"]),
+        ("*/_*/*", ["a/_temporary/x"]),
+        ("**/*.parquet", ["a/1", "a/b/2", "c/3"]),
         ("**/[123].parquet", ["a/1", "a/b/2", "c/3"]),
         ("**/[!1x].parquet", ["a/b/2", "c/3"]),
-        ("**/[!12].parquet", ["a/_temporary/x", "c/3"]),
+        ("**/[!12].parquet", ["c/3"]),
+        ("a/_temporary/**/[!12].parquet", ["a/_temporary/x"]),
         ("a[!x]*.parquet", []),
-        ("a/**/[0-9x].parquet", ["a/1", "a/_temporary/x", "a/b/2"]),
+        ("a/**/[0-9x].parquet", ["a/1", "a/b/2"]),
     ],
 )
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -64,6 +69,14 @@ def test_paths_directories_and_globs(folder: Path, scheme: str, pattern: str, na
 def test_a_list_keeps_its_order_and_each_file_once(folder: Path) -> None:
     _, paths = expand([f"{folder}/c/3.parquet", f"{folder}/a/1.parquet", f"{folder}/*/3.parquet"])
     assert [Path(path).name for path in paths] == ["3.parquet", "1.parquet"]
+
+
+def test_a_file_under_several_spellings_is_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    spellings = ["c", "./c//", str(folder / "c"), f"file://{folder}/c/3.parquet", "a/../c/*.parquet", "c/3.parquet"]
+    for first in spellings:
+        _, paths = expand([first, *spellings])
+        assert [os.path.abspath(path) for path in paths] == [f"{folder}/c/3.parquet"]
 
 
 def test_relative_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
