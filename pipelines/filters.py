@@ -2,58 +2,111 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipelines.apart import flattened
 from pipelines.errors import DataError
 from pipelines.files import first_line
-from pipelines.layout import Request
+from pipelines.literals import compared_as, comparison
+from pipelines.schema import with_items
+
+Filter = tuple[str, str, Any]
+
+_OPERATORS: Mapping[str, Callable[[pc.Expression, Any], pc.Expression]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "in": pc.Expression.isin,
+    "not in": lambda column, values: column.is_valid() & ~column.isin(values),  # a null meets no condition
+}
 
 
 class Condition(NamedTuple):
     """What is true of every row that is wanted.
 
     Attributes:
-        of_rows: of a table that is taken apart.
+        of_rows: of a table that is taken apart, see `met`.
         of_files: of a file's own columns, for its statistics.
     """
 
     of_rows: pc.Expression
     of_files: pc.Expression
 
+    def met(self, table: pa.Table) -> pa.Table:
+        """The rows of a table that meet it."""
+        return _without_views(table).filter(self.of_rows)
 
-def condition_of(request: Request, schema: pa.Schema, seen: str) -> Condition | None:
-    """The filters of a request, all of which a row must meet; None where there are none.
+
+def shown(filters: Sequence[Filter]) -> str:
+    """Filters as errors show them."""
+    return ", ".join(f"{column} {op} {value!r}" for column, op, value in filters)
+
+
+def filtered(filters: Sequence[Filter]) -> tuple[str, ...]:
+    """The columns that they are of, each once."""
+    return tuple(dict.fromkeys(column for column, _, _ in filters))
+
+
+def condition_of(filters: Sequence[Filter], schema: pa.Schema, seen: str) -> Condition:
+    """Filters, all of which a row must meet.
 
     Args:
-        request: with the filters.
-        schema: of the files and their folders.
-        seen: a file's name, for errors.
+        filters: column, operator and value of each, one at least.
+        schema: of a file and its folders.
+        seen: the file's name, for errors.
 
     Raises:
-        DataError: a filter names a column that is unknown or holds lists, an unknown operator, or a value of another
-            type.
+        DataError: a filter names a column that is unknown or holds lists, an unknown operator, or a value that is none
+            of the column's type.
     """
-    if not request.filters:
-        return None
     known = {leaf.name: leaf.type for leaf in flattened(schema)}
-    for column, _, _ in request.filters:
-        _check(column, known, seen)
+    found = [_condition(one, known, schema, seen) for one in filters]
+    return Condition(*(reduce(operator.and_, parts) for parts in zip(*found, strict=True)))
+
+
+def _condition(one: Filter, known: Mapping[str, pa.DataType], schema: pa.Schema, seen: str) -> Condition:
+    column, op, value = one
+    _check(column, known, seen)
+    if op not in _OPERATORS:
+        seen, todo = f"{seen}: {shown([one])}", f"use one of {', '.join(_OPERATORS)}"
+        raise DataError(f"a filter has an unknown operator: {op}", seen, todo)
+    arrow = known[column]
+    if pa.types.is_null(arrow):
+        return Condition(pc.scalar(False), pc.scalar(False))
     try:
-        filters = [(name, op, _comparable(value, known[name])) for name, op, value in request.filters]
-        of_rows = pq.filters_to_expression([filters])
-        flattened(schema).empty_table().filter(of_rows)
-        of_files = pq.filters_to_expression([[(_steps(schema, name), op, value) for name, op, value in filters]])
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise DataError("a filter cannot be used", [*map(list, request.filters)], first_line(error)) from None
-    return Condition(of_rows, of_files)
+        op, literal = comparison(op, value, arrow)
+        of_rows = _OPERATORS[op](_compared(column, arrow), literal)
+        Condition(of_rows, of_rows).met(pa.table({column: pa.nulls(0, arrow)}))
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        happened = f"a filter cannot be used: column {column} is {arrow}, with which {value!r} cannot be compared"
+        raise DataError(happened, f"{seen}: {shown([one])}", first_line(error)) from None
+    if op in ("!=", "not in") and pa.types.is_floating(compared_as(arrow)):
+        return Condition(of_rows, pc.scalar(True))  # statistics do not count NaN, which is not equal to anything
+    return Condition(of_rows, _OPERATORS[op](pc.field(*_steps(schema, column)), literal))
 
 
-def _check(column: str, known: dict[str, pa.DataType], seen: str) -> None:
+def _compared(column: str, arrow: pa.DataType) -> pc.Expression:
+    """A column of a table without views, in the type in which it is compared."""
+    field, wanted = pc.field(column), compared_as(arrow)
+    return field if with_items(arrow).equals(wanted) else field.cast(wanted)
+
+
+def _without_views(table: pa.Table) -> pa.Table:
+    """The table without views of texts, which Arrow cannot filter."""
+    wanted = pa.schema([(field.name, with_items(field.type)) for field in table.schema])
+    return table if wanted.types == table.schema.types else table.cast(wanted)
+
+
+def _check(column: str, known: Mapping[str, pa.DataType], seen: str) -> None:
     if column not in known:
         if fields := [name for name in known if name.startswith(f"{column}.")]:
             seen = f"{seen}: {', '.join(fields)}"
@@ -75,11 +128,3 @@ def _steps(fields: pa.Schema | pa.StructType, name: str) -> tuple[str, ...]:
             if inner:
                 return (field.name, *inner)
     return ()
-
-
-def _comparable(value: Any, arrow: pa.DataType) -> Any:
-    """A filter's value; texts become the dates and times that they are to be compared with."""
-    if not pa.types.is_temporal(arrow) or isinstance(value, str) is isinstance(value, list | tuple):
-        return value
-    found = pa.array([value] if isinstance(value, str) else [*map(str, value)]).cast(arrow)
-    return found[0] if isinstance(value, str) else found

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.alike import castable
 from pipelines.apart import flattened
 from pipelines.errors import DataError
 from pipelines.schema import Fixed, Kind, Number, describe, kind_of, with_items
@@ -33,7 +34,8 @@ class Request:
         casts: Arrow type by column, such as `float32`, of a list's items; a value that does not fit is an error.
         fill: what stands for nulls, by column; in a list, for nulls among its items, while a null list becomes empty.
         masks: columns with a second feature, `<column>_present`, that is False where the column was null.
-        pack: columns of one dtype that become one feature, a matrix `[rows, columns]`, by its name.
+        pack: columns of one dtype that become one feature, a matrix `[rows, columns]`, by its name. A dtype, such as
+            `float32`, stands for all columns of that dtype that are read and not used otherwise.
         nested: fields of structs come as dictionaries in dictionaries, not under dotted names.
         filters: conditions `(column, op, value)` that a row must meet, all of them; op is one of `==`, `!=`, `<`, `<=`,
             `>`, `>=`, `in`, `not in`.
@@ -44,7 +46,7 @@ class Request:
     casts: Mapping[str, str] = field(default_factory=dict)
     fill: Mapping[str, Scalar] = field(default_factory=dict)
     masks: tuple[str, ...] = ()
-    pack: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pack: Mapping[str, tuple[str, ...] | str] = field(default_factory=dict)
     nested: bool = False
     filters: tuple[tuple[str, str, Any], ...] = ()
 
@@ -56,7 +58,7 @@ class Request:
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
         """The request of `to_dict`, after JSON has made lists of its tuples."""
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        pack = {name: tuple(columns) for name, columns in values["pack"].items()}
+        pack = {name: of if isinstance(of, str) else tuple(of) for name, of in values["pack"].items()}
         filters = tuple((column, op, value) for column, op, value in values["filters"])
         return cls(**{**values, **lists, "pack": pack, "filters": filters})
 
@@ -80,12 +82,14 @@ class Layout:
         features: the tensors of a batch in order, the label last where there is one.
         fill: what stands for nulls, by column.
         masks: columns that are followed by one which tells where they are not null.
+        casts: columns that are cast to a type which was asked for.
     """
 
     columns: Mapping[str, pa.DataType]
     features: tuple[Feature, ...]
     fill: Mapping[str, Scalar] = field(default_factory=dict)
     masks: tuple[str, ...] = ()
+    casts: frozenset[str] = frozenset()
 
 
 def layout_of(schema: pa.Schema, request: Request, seen: str) -> Layout:
@@ -104,22 +108,28 @@ def layout_of(schema: pa.Schema, request: Request, seen: str) -> Layout:
     asked = [*_chosen(known, request, seen)]
     casts, fill = (_by_leaf(known, values, seen) for values in (request.casts, request.fill))
     masks = tuple(_by_leaf(known, dict.fromkeys(request.masks), seen))
-    pack = {name: tuple(_by_leaf(known, dict.fromkeys(names), seen)) for name, names in request.pack.items()}
+    named = {
+        name: of if isinstance(of, str) else tuple(_by_leaf(known, dict.fromkeys(of), seen))
+        for name, of in request.pack.items()
+    }
     columns = {name: _cast(known[name], casts.get(name), name, seen) for name in asked}
     for name in masks:
         if name not in columns:
             raise DataError(f"masks names column {name}, which is not read", seen, f"add {name} to columns")
-    features = tuple(_features(columns, masks, pack, request.label, seen))
+    kinds = {name: kind_of(arrow, name, seen) for name, arrow in columns.items()}
+    label = None if request.label is None else [*columns][-1]
+    dtypes = {name: kind.dtype for name, kind in kinds.items() if isinstance(kind, Number) and name != label}
+    features = tuple(_features(kinds, masks, packs_of(named, dtypes, seen), request.label, seen))
     names = [feature.name for feature in features]
     _refuse_twins(names, "feature", seen)
     if request.nested:
         _refuse_both([name for name in names if name != request.label], seen)
-    return Layout(columns, features, fill, masks)
+    return Layout(columns, features, fill, masks, frozenset(casts))
 
 
 def _chosen(known: Mapping[str, pa.DataType], request: Request, seen: str) -> dict[str, None]:
     """The columns that are read, in order, the label last."""
-    packed = [name for columns in request.pack.values() for name in columns]
+    packed = [name for of in request.pack.values() if not isinstance(of, str) for name in of]
     wanted: Iterable[str] = known if request.columns is None else (*request.columns, *packed)
     found: dict[str, None] = {}
     for name in wanted:
@@ -175,20 +185,51 @@ def _cast(arrow: pa.DataType, wanted: str | None, column: str, seen: str) -> pa.
     if wanted is None:
         return with_items(arrow)
     try:
-        return with_items(arrow, pa.type_for_alias(wanted))
+        found = with_items(arrow, pa.type_for_alias(wanted))
     except ValueError:
         todo = "name an Arrow type, such as float32, int64 or string"
         raise DataError(f"column {column} cannot be cast to an unknown type", f"{seen}: {wanted}", todo) from None
+    if not castable(arrow, found):
+        todo = "cast it to another type, or write it as one that can be"
+        raise DataError(f"column {column} cannot be cast to {wanted}", f"{seen}: it is {arrow}", todo)
+    return found
+
+
+def packs_of(
+    pack: Mapping[str, tuple[str, ...] | str], dtypes: Mapping[str, str], seen: str
+) -> dict[str, tuple[str, ...]]:
+    """The columns of each pack, in the place of dtypes those that have them and are in no other pack.
+
+    Args:
+        pack: as `Request.pack` has it.
+        dtypes: of the columns that may be packed.
+        seen: a file's name, for errors.
+
+    Raises:
+        DataError: a pack without columns.
+    """
+    named = {column for of in pack.values() if not isinstance(of, str) for column in of}
+    found: dict[str, tuple[str, ...]] = {}
+    for name, of in pack.items():
+        free = (column for column, dtype in dtypes.items() if dtype == of and column not in named)
+        found[name] = tuple(free) if isinstance(of, str) else of
+        if not found[name]:
+            known = ", ".join(dict.fromkeys(dtypes.values())) or "none"
+            happened = f"pack {name} has no columns" + (f": none is {of}" if isinstance(of, str) else "")
+            raise DataError(
+                happened, f"{seen}: dtypes of columns that may be packed: {known}", "name columns, or a dtype"
+            )
+        named.update(found[name])
+    return found
 
 
 def _features(
-    columns: Mapping[str, pa.DataType],
+    kinds: Mapping[str, Kind],
     masks: tuple[str, ...],
     pack: Mapping[str, tuple[str, ...]],
     label: str | None,
     seen: str,
 ) -> Iterator[Feature]:
-    kinds = {name: kind_of(arrow, name, seen) for name, arrow in columns.items()}
     packed = {name for names in pack.values() for name in names}
     for name, kind in kinds.items():
         if name not in packed and name != label:

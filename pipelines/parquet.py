@@ -19,17 +19,17 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from pipelines.apart import flattened
+from pipelines.alike import common, is_void, unified
 from pipelines.decoded import decoded_bytes, wider
 from pipelines.errors import DataError, UnreachableDataError
 from pipelines.files import File, first_line
-from pipelines.filters import Condition, condition_of
+from pipelines.filters import shown
 from pipelines.footers import Footers, read_footer, read_footers
 from pipelines.hive import Values, folder_columns
 from pipelines.layout import Layout, Request, layout_of
 from pipelines.leaf_reader import Leaves, leaves_of, read_leaves
+from pipelines.one_table import OneTable, place_of
 from pipelines.retries import Held, retried
-from pipelines.schema import describe, kind_of
 from pipelines.shards import Unit
 from pipelines.source import where
 
@@ -41,7 +41,7 @@ _PADDING = 128
 
 
 class ParquetSource:
-    """Parquet files of one schema, with the columns of the folders they lie in (hive partitions).
+    """Parquet files of one table, with the columns of the folders they lie in (hive partitions).
 
     Args:
         filesystem: where the files are.
@@ -50,10 +50,12 @@ class ParquetSource:
             their statistics, and in the others the matching rows are counted once, by reading the filters' columns.
         kept: document in which footers are kept, or None.
         on_error: is told of a file that is not Parquet, or has other columns than most files, which is then left out;
-            None raises.
+            None raises. Of a row group whose filters' columns cannot be read all rows are counted: reading it says so.
+        count: False counts no rows that meet the filters: all row groups are units, with all their rows.
 
     Raises:
-        DataError: a file that is not Parquet, a column that is missing or differs between files.
+        DataError: a file that is not Parquet, a column that is missing or of another type in one of them, a filter that
+            cannot be used, or that no row meets.
     """
 
     def __init__(
@@ -63,27 +65,30 @@ class ParquetSource:
         request: Request,
         kept: Path | None = None,
         on_error: Callable[[str, DataError], None] | None = None,
+        *,
+        count: bool = True,
     ) -> None:
         self._filesystem = filesystem
         footers = read_footers(filesystem, files, kept, on_error)
         if not footers.paths:
             raise DataError("no file has a readable footer", files[0].path, "write the files again")
         first, kind = _reference(footers, tolerant=on_error is not None)
-        stored = footers.schemas[kind]
-        folders, values = folder_columns(files, stored.names)
+        stored, origins = unified(footers.schemas[kind], _others(footers, kind))
+        folder_schema, values = folder_columns(files, stored.names)
         self._folders: dict[str, Values] = {file.path: of for file, of in zip(files, values, strict=True) if of}
-        self.schema = pa.schema([*stored, *folders])
+        self.schema = pa.schema([*stored, *folder_schema])
         self.layout: Layout = layout_of(self.schema, request, first)
-        self._condition = condition_of(request, self.schema, first)
-        names = [*self.layout.columns, *(column for column, _, _ in request.filters)]
-        self._read_names = [name for name in dict.fromkeys(names) if name not in folders.names]
-        footers = self._of_one_schema(footers, first, kind, on_error)
+        self._table = OneTable(self.schema, folder_schema, self.layout, request.filters, first, origins)
+        self._read_names = self._table.read_names
+        footers = _of_one_table(footers, self._table, kind, on_error)
+        alike = [footers.schemas[its] for its in np.unique(footers.kinds)]
+        self._converted = {name for schema in alike for name in self._table.of_other_types(schema)}
         self._leaves: list[tuple[Any, Leaves]] = []
         self._opened = lru_cache(_FOOTERS)(self._open)
         self._opening: dict[str, Lock] = {}
         self.units = _all_units(footers, self._sizes(footers))
-        if self._condition is not None:
-            self.units = self._matching(request.filters, self._condition)
+        if request.filters and count:
+            self.units = self._matching(self.units, tolerant=on_error is not None)
 
     def read(self, unit: Unit) -> pa.Table:
         """The rows of a row group that meet the filters, `[unit.rows, columns]`, in the file's types, taken apart.
@@ -93,7 +98,7 @@ class ParquetSource:
             UnreachableDataError: the storage does not give it.
         """
         table = self._read_columns(unit, self._read_names)
-        found = table if self._condition is None else table.filter(self._condition.of_rows)
+        found = self._met(table, unit)
         if found.num_rows != unit.rows:
             seen = f"{where(unit)}: {found.num_rows} rows, before {unit.rows}"
             raise DataError("a data file has changed while it was in use", seen, "start again, and leave it as it is")
@@ -139,7 +144,21 @@ class ParquetSource:
         with self._opening.setdefault(unit.file, Lock()):  # all threads begin with the same file
             footer, leaves = self._opened(unit.file)
         reader = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
-        return read_leaves(reader, unit.row_group, names, leaves)
+        if self._converted.isdisjoint(names):
+            return read_leaves(reader, unit.row_group, names, leaves)
+        places = {name: place_of(name, leaves.places) or name for name in names}
+        return self._of_table(read_leaves(reader, unit.row_group, [*{*places.values()}], leaves), places)
+
+    def _of_table(self, table: pa.Table, places: Mapping[str, str]) -> pa.Table:
+        """The columns that are in these places of a file, in the types of the whole table where they have to be."""
+        columns = {}
+        for name, place in places.items():
+            column, wanted = table[place], self._table.types[name]
+            if place != name and not is_void(column.type):
+                raise ValueError(f"it has no column {name}")
+            converts = name in self._converted and common(wanted, column.type) is not None
+            columns[name] = column.cast(wanted) if converts else column
+        return pa.table(columns)
 
     def _open(self, path: str) -> tuple[pq.FileMetaData, Leaves]:
         """The footer of a file, and its columns, which are the same in all files of one schema."""
@@ -178,38 +197,22 @@ class ParquetSource:
                 return name
         return None
 
-    def _of_one_schema(
-        self, footers: Footers, first: str, kind: int, on_error: Callable[[str, DataError], None] | None
-    ) -> Footers:
-        """The files whose selected columns are of the types that `first` has; each schema is looked at once."""
-        wanted, good = _types(footers.schemas[kind]), {kind}
-        for path, its in zip(footers.paths, footers.kinds.tolist(), strict=True):
-            if its in good:
-                continue
-            error = self._mismatch(path, _types(footers.schemas[its]), first, wanted)
-            if error is None:
-                good.add(its)
-            elif on_error is None:
-                raise error
-            else:
-                on_error(path, error)
-        return footers.of_kinds(good)
+    def _met(self, table: pa.Table, unit: Unit) -> pa.Table:
+        """The rows that meet the filters.
 
-    def _mismatch(
-        self, path: str, found: Mapping[str, pa.DataType], first: str, wanted: Mapping[str, pa.DataType]
-    ) -> DataError | None:
-        for name in self._read_names:
-            if name not in found:
-                return DataError(f"there is no column {name}", path, f"{first} has it; write both with one schema")
-            here, there = (describe(kind_of(arrow, name, path)) for arrow in (found[name], wanted[name]))
-            if here != there:
-                seen = f"{path} has {here}, {first} has {there}"
-                return DataError(f"column {name} is not of one type", seen, "write both files with one schema")
-        return None
+        Raises:
+            DataError: they cannot be compared.
+        """
+        try:
+            condition = self._table.condition(table.schema, unit.file)
+            return table if condition is None else condition.met(table)
+        except pa.ArrowException as error:
+            seen = f"{where(unit)}: {shown(self._table.filters)}"
+            raise DataError("a filter cannot be used", seen, first_line(error)) from None
 
     def _sizes(self, footers: Footers) -> npt.NDArray[np.int64]:
         """`[row groups]`, what each takes in memory, about."""
-        types = _types(self.schema)
+        types = self._table.types
         names = dict.fromkeys((*self.layout.columns, *self._read_names))
         columns = {name: wider(types[name], self.layout.columns.get(name, types[name])) for name in names}
         try:
@@ -217,27 +220,63 @@ class ParquetSource:
         except ValueError:  # of a file whose columns cannot be told apart, which reading will say
             return footers.bytes
 
-    def _matching(self, filters: Sequence[tuple[str, str, Any]], condition: Condition) -> tuple[Unit, ...]:
-        """The row groups that hold rows which meet the filters, with their numbers of such rows."""
-        stored = [name for name in dict.fromkeys(column for column, _, _ in filters) if name in self._read_names]
+    def _matching(self, units: Sequence[Unit], *, tolerant: bool) -> tuple[Unit, ...]:
+        """The row groups that hold rows which meet the filters, with their numbers of such rows.
 
-        def counted(unit: Unit) -> Unit:
-            table = self._read_columns(unit, stored) if stored else self._with_folders(_rows_only(unit), unit)
-            rows = table.filter(condition.of_rows).num_rows
-            return unit._replace(rows=rows, size=unit.size * rows // max(unit.rows, 1))
+        Args:
+            units: all row groups.
+            tolerant: keep those that cannot be read, with all their rows.
 
-        files = [[*units] for _, units in itertools.groupby(self.units, attrgetter("file"))]
+        Raises:
+            DataError: no row meets the filters.
+        """
+        files = [[*of_file] for _, of_file in itertools.groupby(units, attrgetter("file"))]
         with ThreadPoolExecutor(_THREADS) as pool:
-            possible = [unit for found in pool.map(partial(self._possible, condition), files) for unit in found]
-            return tuple(unit for unit in pool.map(counted, possible) if unit.rows)
+            possible = [unit for found in pool.map(self._possible, files) for unit in found]
+            counted = pool.map(partial(self._counted, tolerant=tolerant), possible)
+            matching = tuple(unit for unit in counted if unit.rows)
+        rows = sum(unit.rows for unit in units)
+        if rows and not matching:
+            others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            seen = f"{shown(self._table.filters)}: none of {rows} rows in {units[0].file}{others}"
+            raise DataError("no row meets the filters", seen, "check their columns and values")
+        return matching
 
-    def _possible(self, condition: Condition, units: list[Unit]) -> list[Unit]:
-        """Those of the row groups of a file whose statistics and folders do not rule out every row."""
+    def _counted(self, unit: Unit, *, tolerant: bool) -> Unit:
+        """A row group with only the rows that meet the filters, by reading no other columns than theirs."""
+        stored = [name for name in self._table.filtered if name in self._read_names]
+        try:
+            table = self._read_columns(unit, stored) if stored else self._with_folders(_rows_only(unit), unit)
+            rows = self._met(table, unit).num_rows
+        except UnreachableDataError:
+            raise
+        except DataError:
+            if tolerant:
+                return unit
+            raise
+        return unit._replace(rows=rows, size=unit.size * rows // max(unit.rows, 1))
+
+    def _possible(self, units: list[Unit]) -> list[Unit]:
+        """Those of the row groups of a file whose statistics and folders do not rule out every row.
+
+        Where that cannot be told, because the file cannot be read, all of them: reading them says why.
+        """
         path = units[0].file
         partition = _equals(self._folders.get(path, {}))
         fragment = pads.ParquetFileFormat().make_fragment(path, self._filesystem, partition_expression=partition)
-        chosen = retried(lambda: fragment.subset(condition.of_files, schema=self.schema).row_groups, path)
-        return [units[group.id] for group in chosen]
+
+        def chosen() -> list[int]:
+            schema = self._table.with_folders(fragment.physical_schema)
+            condition = self._table.condition(schema, path)
+            assert condition is not None
+            return [group.id for group in fragment.subset(condition.of_files, schema=schema).row_groups]
+
+        try:
+            return [unit for unit in units if unit.row_group in {*retried(chosen, path)}]
+        except UnreachableDataError:
+            raise
+        except (pa.ArrowException, OSError, DataError):
+            return units
 
 
 def _all_units(footers: Footers, sizes: npt.NDArray[np.int64]) -> tuple[Unit, ...]:
@@ -246,10 +285,6 @@ def _all_units(footers: Footers, sizes: npt.NDArray[np.int64]) -> tuple[Unit, ..
     paths = np.repeat(np.array(footers.paths, object), counts).tolist()
     indices = (np.arange(len(footers.rows)) - np.repeat(footers.ends - counts, counts)).tolist()
     return tuple(map(Unit._make, zip(paths, indices, footers.rows.tolist(), sizes.tolist(), strict=True)))
-
-
-def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
-    return {leaf.name: leaf.type for leaf in flattened(schema)}
 
 
 def _todo(error: BaseException) -> str:
@@ -282,3 +317,30 @@ def _reference(footers: Footers, *, tolerant: bool) -> tuple[str, int]:
     kinds = footers.kinds
     kind = int(np.argmax(np.bincount(kinds)) if tolerant else kinds[0])
     return footers.paths[int(np.argmax(kinds == kind))], kind
+
+
+def _others(footers: Footers, kind: int) -> list[tuple[str, pa.Schema]]:
+    """The other schemas, each with the first file that has it; the commonest first."""
+    kinds, files, counts = np.unique(footers.kinds, return_index=True, return_counts=True)
+    order = np.lexsort((files, -counts)).tolist()
+    return [(footers.paths[files[at]], footers.schemas[kinds[at]]) for at in order if kinds[at] != kind]
+
+
+def _of_one_table(
+    footers: Footers, table: OneTable, kind: int, on_error: Callable[[str, DataError], None] | None
+) -> Footers:
+    """The files that have the columns of the table, as files of the schema `kind` do; each schema is looked at once."""
+    table.learn_condition(table.schema, table.first)
+    table.learn_condition(table.with_folders(footers.schemas[kind]), table.first)
+    good = {kind}
+    for path, its in zip(footers.paths, footers.kinds.tolist(), strict=True):
+        if its in good:
+            continue
+        error = table.mismatch(path, footers.schemas[its])
+        if error is None:
+            good.add(its)
+        elif on_error is None:
+            raise error
+        else:
+            on_error(path, error)
+    return footers.of_kinds(good)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipelines.errors import DataError
 from pipelines.examples import check, infer, parse, refused
 from pipelines.features import STORED_AS, Features
-from pipelines.layout import Feature, Layout, Request
+from pipelines.layout import Feature, Layout, Request, packs_of
 from pipelines.schema import Text
 from pipelines.shards import Unit
 from pipelines.tfrecord import TFRecordSource
@@ -68,16 +68,23 @@ def records_of(
         if features is None
         else Features.from_dict(features)
     )
-    packed = [one for names in request.pack.values() for one in names]
+    packed = [one for of in request.pack.values() if not isinstance(of, str) for one in of]
     if request.columns is not None:
         label = () if request.label is None else (request.label,)
         known = known.only([*dict.fromkeys((*request.columns, *packed, *label))])
     else:
         known.only([*packed, *([request.label] if request.label else [])])
     changed = _changed(known, request)
-    for name, packs in request.pack.items():
+    pack = packs_of(request.pack, _numbers(changed, request.label), units[0].file if units else "no records")
+    for name, packs in pack.items():
         _check_pack(changed, name, packs)
-    return Records(changed, request.pack)
+    return Records(changed, pack)
+
+
+def _numbers(features: Features, label: str | None) -> dict[str, str]:
+    """The dtypes of the features that are one number a row, and not the label."""
+    of_rows = {name: one for name, one in features.context.items() if not one.ragged and one.shape == ()}
+    return {name: one.dtype for name, one in of_rows.items() if one.dtype != "string" and name != label}
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,9 @@ def kind_of(arrow: pa.DataType, column: str, seen: str) -> Kind:
     if pa.types.is_dictionary(arrow):
         return kind_of(arrow.value_type, column, seen)
     if pa.types.is_fixed_size_list(arrow):
+        if not arrow.list_size:
+            todo = "leave it out with columns, or write it as list"
+            raise DataError(f"column {column} has lists of the fixed size 0, which hold nothing", seen, todo)
         return Fixed(kind_of(arrow.value_type, column, seen), arrow.list_size)
     if any(test(arrow) for test in _LISTS):
         return Ragged(kind_of(arrow.value_type, column, seen))
@@ -85,6 +88,9 @@ def kind_of(arrow: pa.DataType, column: str, seen: str) -> Kind:
         return Number(f"int{arrow.bit_width}")
     if pa.types.is_boolean(arrow) or pa.types.is_integer(arrow) or pa.types.is_floating(arrow):
         return Number(np.dtype(arrow.to_pandas_dtype()).name)
+    if pa.types.is_null(arrow):
+        todo = f"leave it out with columns, or say what it is: casts: {{{column}: string}}, fill: {{{column}: …}}"
+        raise DataError(f"column {column} holds no value in any file, and so has no type", f"{seen}, {arrow}", todo)
     todo = "leave it out with columns, cast it with casts, or write it as int, float, bool, string or a list of these"
     raise DataError(f"column {column} has a type that TensorFlow has no counterpart for", f"{seen}, {arrow}", todo)
 

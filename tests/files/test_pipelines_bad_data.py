@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import parquet
+from pipelines.damage import OnError
 from pipelines.errors import DataError, data_error_in
 from pipelines.layout import Request
 from pipelines.reader import Reader, ReadPlan
-from pipelines.shards import Sharding
+from pipelines.shards import Sharding, Unit
 from pipelines.sources import Files, Opened, open_source
 
 pytestmark = pytest.mark.timeout(60)
@@ -155,7 +158,7 @@ def test_files_that_differ(folder: Path) -> None:
         opened(folder)
     assert str(caught.value) == (
         f"column x is not of one type · {folder}/2.parquet has string, {folder}/1.parquet has int64"
-        " · write both files with one schema"
+        " · write both files with one schema, or say what type it is to have: casts: {x: …}"
     )
     assert list(opened(folder, "y").layout.columns) == ["y"]
     with pytest.raises(DataError, match=r"there is no column z · .*1\.parquet"):
@@ -182,6 +185,38 @@ def test_a_column_that_is_missing_or_of_another_type_in_one_file(
     with pytest.raises(DataError) as caught:
         opened(folder, "x")
     assert message.format(folder=folder) in str(caught.value)
+
+
+def a_list(items: pa.DataType) -> pa.DataType:
+    """As Parquet names it."""
+    return pa.list_(pa.field("element", items))
+
+
+UTC = "UTC"
+MIXED = {
+    "timestamps and numbers": (pa.array([10**15], pa.timestamp("us")), pa.array([10**9])),
+    "timestamps with and without a zone": (pa.array([1], pa.timestamp("us")), pa.array([1], pa.timestamp("us", UTC))),
+    "timestamps and spans": (pa.array([1], pa.timestamp("us")), pa.array([1], pa.duration("us"))),
+    "decimals and doubles": (pa.array([Decimal("1.50")], pa.decimal128(5, 2)), pa.array([1.23456])),
+    "days and numbers": (pa.array([1], pa.int32()), pa.array([1], pa.date32())),
+    "times and numbers": (pa.array([1], pa.int64()), pa.array([1], pa.time64("us"))),
+    "in lists": (pa.array([[1]], a_list(pa.timestamp("us"))), pa.array([[1]], a_list(pa.int64()))),
+}
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["", "the other first"])
+@pytest.mark.parametrize("case", MIXED)
+def test_types_that_reach_tensorflow_alike_but_mean_another_thing(folder: Path, case: str, order: int) -> None:
+    columns = MIXED[case][::order]
+    for number, column in enumerate((columns[0], columns[1], columns[0])):
+        write(folder / f"{number}.parquet", {"x": column})
+    with pytest.raises(DataError) as caught:
+        opened(folder)
+    assert caught.value.happened == "column x is not of one type"
+    assert caught.value.seen == f"{folder}/1.parquet has {columns[1].type}, {folder}/0.parquet has {columns[0].type}"
+    found = open_source(Files((str(folder),), on_error="skip_files"), Request())
+    assert [Path(unit.file).name for unit in found.units] == ["0.parquet", "2.parquet"]
+    assert list(found.skipped.files) == [f"{folder}/1.parquet"]
 
 
 def test_columns_in_another_order_and_more_of_them(folder: Path) -> None:
@@ -300,6 +335,53 @@ def test_damaged_files_are_left_out_and_told(folder: Path) -> None:
     assert told.startswith("3 files left out: ")
     with pytest.raises(DataError, match=r"1\.parquet"):
         rows("raise")
+
+
+@pytest.mark.parametrize("column", ["x", "k"])
+def test_damage_is_left_out_where_filters_have_to_read_it(folder: Path, column: str) -> None:
+    for number in range(3):
+        values = np.arange(10) + number * 10
+        write(folder / f"{number}.parquet", {"x": values, "k": values}, row_group_size=5, use_dictionary=False)
+    damage(folder / "1.parquet", 1, ("x", "k").index(column))
+    cases: list[tuple[OnError, list[int]]] = [
+        ("skip_files", [*range(3, 10), *range(20, 30)]),
+        ("skip_row_groups", [*range(3, 15), *range(20, 30)]),
+    ]
+    for on_error, kept in cases:
+        files = Files((str(folder),), on_error=on_error)
+        reader = Reader(ReadPlan(files, Request(("x",), filters=(("k", ">=", 3),)), Sharding(1, 99)))
+        found = [row for chunk in reader.begin() for row in reader.read(chunk)[0].tolist()]
+        assert found == kept
+        assert "1.parquet, row group 1" in str(reader.skipped)
+    with pytest.raises(DataError, match=rf"cannot read a row group · {folder}/1.parquet, row group 1, column {column}"):
+        rows_of(open_source(Files((str(folder),)), Request(("x",), filters=(("k", ">=", 3),))))
+
+
+def rows_of(found: Opened) -> int:
+    return sum(found.source.read(unit).num_rows for unit in found.units)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip_files", "skip_row_groups"])
+def test_a_file_that_vanishes_before_its_rows_are_filtered(
+    folder: Path, on_error: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        write(folder / f"{number}.parquet", {"x": range(3)})
+    original = parquet.ParquetSource._possible
+
+    def vanishing(self: Any, units: list[Unit]) -> list[Unit]:
+        (folder / "1.parquet").unlink(missing_ok=True)
+        return original(self, units)
+
+    monkeypatch.setattr(parquet.ParquetSource, "_possible", vanishing)
+    files, request = Files((str(folder),), on_error=on_error), Request(filters=(("x", ">", 0),))
+    if on_error == "raise":
+        with pytest.raises(DataError, match=r"cannot read a row group · .*1\.parquet.*No such file"):
+            open_source(files, request)
+        return
+    found = open_source(files, request)
+    assert rows_of(found) == 2
+    assert "1.parquet" in str(found.skipped)
 
 
 def test_nothing_is_left_out_where_nothing_is_damaged(folder: Path) -> None:

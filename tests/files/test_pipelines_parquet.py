@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -160,9 +162,9 @@ def test_there_are_files_by_other_writers() -> None:
 @pytest.mark.parametrize(
     ("kind", "columns", "message"),
     [
-        (pa.map_("string", pa.null()), None, "column when.value has a type that TensorFlow has no counterpart for"),
-        (pa.list_(pa.struct({"a": pa.null()})), None, "column when.a has a type that TensorFlow has no counterpart"),
-        (pa.null(), None, "column when has a type that TensorFlow has no counterpart for · {path}, null"),
+        (pa.map_("string", pa.null()), None, "column when.value holds no value in any file, and so has no type"),
+        (pa.list_(pa.struct({"a": pa.null()})), None, "column when.a holds no value in any file, and so has no type"),
+        (pa.null(), None, "column when holds no value in any file, and so has no type · {path}, null"),
         (pa.int32(), ("wen",), "there is no column wen · {path} · did you mean when?"),
     ],
 )  # fmt: skip
@@ -379,12 +381,47 @@ def test_filters_choose_rows(tmp_path: Path) -> None:
         (pa.array([True, False]), ("==", False), [1]),
         (pa.array([0.5, 1.5]), (">", 1), [1]),
         (pa.array(["a", "b"]).dictionary_encode(), ("==", "b"), [1]),
+        (pa.array(["a", "b"]).dictionary_encode(), ("in", ["b"]), [1]),
+        (pa.array([1, 2**63 + 5], pa.uint64()), (">", 7), [1]),
+        (pa.array([1, 2**63 + 5], pa.uint64()), ("==", 2**63 + 5), [1]),
+        (pa.array([1, 2**63 + 5], pa.uint64()), (">", 1.5), [1]),
+        (pa.array([1, 2**63 + 5], pa.uint64()), (">", -1), [0, 1]),
+        (pa.array([2**60, 2**60 + 1]), (">", 2**60 + 0.0), [1]),
+        (pa.array([1, 2], pa.int8()), ("<", 2**70), [0, 1]),
+        (pa.array([1, 2], pa.int8()), ("not in", [300, 1, 1.5]), [1]),
+        (pa.array([1, 2]), ("==", "2"), [1]),
+        (pa.array([Decimal("1.50"), Decimal("2.50")], pa.decimal128(38, 2)), (">", 2), [1]),
+        (pa.array([Decimal("1.50"), Decimal("2.50")], pa.decimal128(5, 2)), (">=", 1.501), [1]),
+        (pa.array([Decimal("0.10"), Decimal("2.50")], pa.decimal128(5, 2)), ("==", 0.1), [0]),
+        (pa.array([Decimal("-1.50"), Decimal("2.50")], pa.decimal256(60, 2)), ("in", ["-1.5", 7]), [0]),
+        (pa.array([0, 1], pa.timestamp("us", "Europe/Zurich")), (">", datetime(1970, 1, 1)), [1]),
+        (pa.array([0, 1], pa.timestamp("us", "UTC")), (">=", "1970-01-01T01:00:00.000001+01:00"), [1]),
+        (pa.array([0, 1], pa.timestamp("s", "UTC")), (">", "1970-01-01 00:00:00.5"), [1]),
+        (pa.array([0, 1], pa.timestamp("ns")), ("==", "1970-01-01T00:00:00.000000001"), [1]),
+        (pa.array([0, 86_400], pa.timestamp("s")), (">=", date(1970, 1, 2)), [1]),
+        (pa.array([date(2013, 1, 1), date(2014, 1, 1)]), ("in", [date(2013, 1, 1), "2015-01-01"]), [0]),
+        (pa.array([date(2013, 1, 1), date(2014, 1, 1)]), (">", datetime(2013, 1, 1, 12)), [1]),
+        (pa.array([0, 10**12], pa.date64()), (">=", "2001-01-01"), [1]),
+        (pa.array([0, 7_200_000], pa.time32("ms")), (">=", "02:00:00"), [1]),
+        (pa.array([0, 7_200_000_000], pa.time64("us")), ("<", time(1, 30)), [0]),
+        (pa.array([1, 2], pa.duration("s")), (">", timedelta(seconds=1)), [1]),
+        (pa.array(["a", "b"], pa.string_view()), ("==", "b"), [1]),
+        (pa.array([b"a", b"b"], pa.binary_view()), ("in", ["b"]), [1]),
+        (pa.array([b"a", b"b"], pa.binary(1)), (">", "a"), [1]),
+        (pa.array(np.array([1, 2], np.float16)), (">", 1.5), [1]),
+        (pa.array(np.array([0.1, 2], np.float16)), ("==", 0.1), [0]),
+        (pa.array([0.1, 2.0], pa.float32()), ("in", [0.1]), [0]),
+        (pa.array([b"0" * 16, b"1" * 16], pa.uuid()), ("==", "31313131-3131-3131-3131-313131313131"), [1]),
+        (pa.array(["2013-01-01", "2014-01-01"]), (">=", date(2013, 6, 1)), [1]),
     ],
     ids=str,
 )
 def test_filters_by_other_types(tmp_path: Path, column: pa.Array, condition: tuple[str, Any], rows: list[int]) -> None:
-    path = write(tmp_path / "x.parquet", {"id": [0, 1], "x": column})
+    path = write(tmp_path / "x.parquet", {"id": [0, 1], "x": column}, row_group_size=1)
     assert values(path, columns=("id",), filters=(("x", *condition),))["id"] == rows
+    beside = {"id": [0, 1], "x": column, "view": pa.array(["", "long enough to be a view"], pa.string_view())}
+    path = write(tmp_path / "x.parquet", beside, write_statistics=False)
+    assert values(path, columns=("id", "view"), filters=(("x", *condition),))["id"] == rows
 
 
 def test_row_groups_that_cannot_match_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,19 +444,68 @@ def test_row_groups_that_cannot_match_are_never_read(tmp_path: Path, monkeypatch
     ("condition", "message"),
     [
         (("z", "==", 1), "a filter names no column: z · {path} · its columns are x"),
-        (("x", "==", "many"), "a filter cannot be used"),
-        (("x", "like", 1), "a filter cannot be used"),
-        (("x", "in", 1), "a filter cannot be used"),
+        (
+            ("x", "==", "many"),
+            "column x is int64, with which 'many' cannot be compared · {path}: x == 'many' · write a",
+        ),
+        (("x", "like", 1), "a filter has an unknown operator: like · {path}: x like 1 · use one of ==, "),
+        (("x", "in", 1), "with which 1 cannot be compared · {path}: x in 1 · in takes a list of values"),
+        (("x", "in", "2"), "with which '2' cannot be compared · {path}: x in '2' · in takes a list of values"),
+        (("x", "==", None), "a null meets no condition"),
+        (("x", "in", [None, 1]), "a null meets no condition"),
+        (
+            ("s", ">", 1),
+            "column s is string, with which 1 cannot be compared · {path}: s > 1 · write a text, in quotes",
+        ),
+        (("b", "==", "yes"), "column b is bool, with which 'yes' cannot be compared · {path}: b == 'yes' · write true"),
+        (("t", ">=", "2 o'clock"), "write a time of day as a text, such as '02:30:00'"),
+        (("ts", ">=", "soon"), "write a date or a time without a zone"),
+        (("ts", ">=", datetime(2020, 1, 1, tzinfo=timezone.utc)), "the column has no time zone"),
+        (("d", ">=", 1.5), "write a date or a time, such as 2013-01-31"),
+        (("u", "==", "1" * 16), "write a UUID, such as"),
     ],
+    ids=str,
 )
 def test_filters_that_cannot_be_used(tmp_path: Path, condition: tuple[str, str, Any], message: str) -> None:
-    path = write(tmp_path / "x.parquet", {"x": [1, 2]})
+    columns = {
+        "x": [1, 2],
+        "s": ["a", "b"],
+        "b": [True, False],
+        "t": pa.array([1, 2], pa.time64("us")),
+        "ts": pa.array([1, 2], pa.timestamp("us")),
+        "d": pa.array([1, 2], pa.date32()),
+        "u": pa.array([b"0" * 16] * 2, pa.uuid()),
+    }
+    path = write(tmp_path / "x.parquet", columns)
     assert message.format(path=path) in refusal(path, filters=(condition,))
 
 
 def test_no_row_meets_the_filters(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.parquet", {"x": [1, 2]})
-    assert refusal(path, filters=(("x", ">", 2),)).startswith("there are fewer rows than shards · 0 rows")
+    for name in ("1", "2"):
+        write(tmp_path / f"{name}.parquet", {"x": [1, 2]})
+    said = f"no row meets the filters · x > 2: none of 4 rows in {tmp_path}/1.parquet and 1 more · check their columns"
+    assert refusal(tmp_path, filters=(("x", ">", 2),)).startswith(said)
+
+
+@pytest.mark.parametrize("row_group_size", [1, 3, 6])
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        (("!=", 1), [1, 3, 5]),
+        (("not in", [1]), [1, 3, 5]),
+        (("not in", []), [0, 1, 2, 3, 5]),
+        (("<=", 1), [0, 2]),
+        (("in", [1, 3.0]), [0, 2, 5]),
+    ],
+    ids=str,
+)
+def test_nan_and_nulls_do_not_depend_on_row_groups(
+    tmp_path: Path, condition: tuple[str, Any], rows: list[int], row_group_size: int
+) -> None:
+    """A row group of ones and NaN has the statistics of one of ones; a null meets no condition."""
+    column = pa.array([1.0, float("nan"), 1.0, float("nan"), None, 3.0])
+    path = write(tmp_path / "x.parquet", {"id": range(6), "x": column}, row_group_size=row_group_size)
+    assert values(path, columns=("id",), filters=(("x", *condition),))["id"] == rows
 
 
 def test_folders_are_columns(tmp_path: Path) -> None:
@@ -483,10 +569,171 @@ def test_shuffled_row_groups_with_different_dictionaries(tmp_path: Path) -> None
     assert texts == [f"{x // 10} {x % 10}".encode() for x in ids]
 
 
-def test_files_whose_types_differ_but_reach_tensorflow_alike(tmp_path: Path) -> None:
-    write(tmp_path / "1.parquet", {"t": pa.array([1, 2], pa.timestamp("us")), "s": ["a", "b"]})
-    write(
-        tmp_path / "2.parquet",
-        {"t": pa.array([3, 4], pa.timestamp("ms")), "s": pa.array(["c", "d"], pa.large_string())},
-    )
-    assert values(tmp_path) == {"t": [1, 2, 3000, 4000], "s": [b"a", b"b", b"c", b"d"]}
+ALIKE: dict[str, tuple[pa.Array, pa.Array, list[Any]]] = {
+    "finer units": (pa.array([1], pa.timestamp("ms")), pa.array([1001], pa.timestamp("us")), [1000, 1001]),
+    "spans": (pa.array([1], pa.duration("s")), pa.array([1001], pa.duration("ms")), [1000, 1001]),
+    "zones": (pa.array([1], pa.timestamp("us", "UTC")), pa.array([2], pa.timestamp("us", "Europe/Zurich")), [1, 2]),
+    "decimals": (
+        pa.array([Decimal("1.5")], pa.decimal128(5, 1)),
+        pa.array([Decimal("123.25")], pa.decimal128(5, 2)),
+        [1.5, 123.25],
+    ),
+    "bytes": (pa.array(["a"]), pa.array([b"\xff"]), [b"a", b"\xff"]),
+    "large": (pa.array(["a"]), pa.array(["b"], pa.large_string()), [b"a", b"b"]),
+    "views": (pa.array(["a"]), pa.array(["b"], pa.string_view()), [b"a", b"b"]),
+    "dictionaries": (pa.array(["a"]), pa.array(["b"]).dictionary_encode(), [b"a", b"b"]),
+    "widths": (pa.array([b"a"], pa.binary(1)), pa.array([b"bb"], pa.binary(2)), [b"a", b"bb"]),
+    "UUIDs": (pa.array([b"0" * 16], pa.uuid()), pa.array([b"1" * 16], pa.binary(16)), [b"0" * 16, b"1" * 16]),
+    "lists": (pa.array([["a"]]), pa.array([[b"\xff"]], pa.large_list(pa.binary())), [[b"a"], [b"\xff"]]),
+    "empty lists": (pa.array([[]], pa.list_(pa.null())), pa.array([[1]]), [[], [1]]),
+}
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["", "the other first"])
+@pytest.mark.parametrize("case", ALIKE)
+def test_files_whose_types_differ_but_mean_the_same(tmp_path: Path, case: str, order: int) -> None:
+    *columns, rows = ALIKE[case]
+    for number, column in enumerate(columns[::order]):
+        write(tmp_path / f"{number}.parquet", {"x": column})
+    assert values(tmp_path) == {"x": rows[::order]}
+
+
+@pytest.mark.parametrize(
+    ("columns", "cast", "rows"),
+    [
+        ((pa.array([1], pa.int32()), pa.array([2])), "int64", [1, 2]),
+        ((pa.array([1], pa.int32()), pa.array([2.5])), "float32", [1.0, 2.5]),
+        ((pa.array([Decimal("1.5")]), pa.array([1.25])), "float64", [1.5, 1.25]),
+        ((pa.array([1]), pa.array(["2"])), "string", [b"1", b"2"]),
+        ((pa.array([1], pa.timestamp("ms")), pa.array([1001], pa.timestamp("us"))), "int64", [1000, 1001]),
+        ((pa.array([1], pa.date32()), pa.array([1], pa.timestamp("s"))), "timestamp[s]", [86_400, 1]),
+        ((pa.array([None], pa.null()), pa.array([1], pa.int32())), "int64", [0, 1]),
+    ],
+    ids=str,
+)
+def test_files_whose_types_differ_are_read_as_what_they_are_cast_to(
+    tmp_path: Path, columns: tuple[pa.Array, pa.Array], cast: str, rows: list[Any]
+) -> None:
+    for order in (1, -1):
+        for number, column in enumerate(columns[::order]):
+            write(tmp_path / f"{number}.parquet", {"x": column})
+        assert values(tmp_path, casts={"x": cast}, masks=("x",))["x"] == rows[::order]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cast"),
+    [
+        ((pa.array([1]), pa.array([1], pa.timestamp("us"))), "int64"),
+        ((pa.array([1], pa.date32()), pa.array([1], pa.timestamp("s"))), "int32"),
+        ((pa.array([1], pa.duration("s")), pa.array([1], pa.timestamp("s"))), "int64"),
+    ],
+    ids=str,
+)
+def test_times_and_numbers_do_not_become_one_by_a_cast(
+    tmp_path: Path, columns: tuple[pa.Array, pa.Array], cast: str
+) -> None:
+    for number, column in enumerate(columns):
+        write(tmp_path / f"{number}.parquet", {"x": column})
+    assert refusal(tmp_path, casts={"x": cast}).startswith("column x ")
+
+
+EMPTY: dict[str, tuple[pa.Array, Any, dict[str, list[Any]]]] = {
+    "texts": (pa.array(["a", "b"]), "?", {"x": [b"a", b"b", b"?", b"?"]}),
+    "numbers": (pa.array([1, 2], pa.int8()), 7, {"x": [1, 2, 7, 7]}),
+    "dictionaries": (pa.array(["a", "b"]).dictionary_encode(), "?", {"x": [b"a", b"b", b"?", b"?"]}),
+    "lists": (pa.array([[1], [2, 3]]), 0, {"x": [[1], [2, 3], [], []]}),
+    "structs": (pa.array([{"a": 1, "b": {"c": "u"}}] * 2), 0, {"x.a": [1, 1, 0, 0], "x.b.c": [b"u", b"u", b"0", b"0"]}),
+    "lists of structs": (pa.array([[{"a": 1}], []]), 0, {"x.a": [[1], [], [], []]}),
+    "days": (pa.array([date(1970, 1, 2)] * 2), 0, {"x": [1, 1, 0, 0]}),
+    "UUIDs": (pa.array([b"0" * 16] * 2, pa.uuid()), "1" * 16, {"x": [b"0" * 16] * 2 + [b"1" * 16] * 2}),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["values first", "nulls first"])
+@pytest.mark.parametrize("case", EMPTY)
+def test_a_column_without_any_value_is_one_of_nulls(tmp_path: Path, case: str, first: bool) -> None:
+    column, fill, rows = EMPTY[case]
+    write(tmp_path / f"{0 if first else 2}.parquet", {"x": column, "id": [1, 2]})
+    write(tmp_path / "1.parquet", {"x": pa.nulls(2), "id": [3, 4]})
+    order = [0, 1, 2, 3] if first else [2, 3, 0, 1]
+    expected = {name: [found[at] for at in order] for name, found in rows.items()}
+    if case == "structs":
+        assert values(tmp_path, columns=("x",), masks=("x",), fill={"x.b": "0", "x.a": 0})["x.b.c"] == expected["x.b.c"]
+        fill, expected = 0, {"x.a": expected["x.a"]}
+    chosen = tuple(expected)
+    assert values(tmp_path, columns=chosen, fill=dict.fromkeys(chosen, fill)) == expected
+    present = values(tmp_path, columns=chosen, masks=chosen)[f"{chosen[0]}_present"]
+    assert present == [at < 2 for at in order]
+    if "list" not in case:
+        nothing: list[Any] = []
+        assert values(tmp_path, columns=("id",), filters=((chosen[0], "not in", nothing),))["id"] == [1, 2]
+
+
+def test_a_column_without_any_value_in_all_files(tmp_path: Path) -> None:
+    write(tmp_path / "1.parquet", {"x": pa.nulls(2)})
+    said = refusal(tmp_path)
+    assert said.startswith("column x holds no value in any file, and so has no type · ")
+    assert "casts: {x: string}, fill: {x: …}" in said
+    assert values(tmp_path, casts={"x": "string"}, fill={"x": "?"})["x"] == [b"?", b"?"]
+
+
+def test_files_whose_types_differ_are_filtered_each_by_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "1.parquet", {"t": pa.array([1, 2], pa.timestamp("ms")), "n": pa.array([1, 2], pa.int32())})
+    write(tmp_path / "2.parquet", {"t": pa.array([1500, 2500], pa.timestamp("us")), "n": [3, 4]})
+    assert values(tmp_path, columns=("t",), filters=(("t", ">", "1970-01-01 00:00:00.0015"),))["t"] == [2000, 2500]
+    assert values(tmp_path, columns=("t",), filters=(("n", "in", [2, 3]),))["t"] == [2000, 1500]
+    assert values(tmp_path, casts={"n": "int64"}, filters=(("n", ">", 1.5),))["n"] == [2, 3, 4]
+
+
+def test_lists_of_the_fixed_size_0(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", {"x": pa.array([[], []], pa.list_(pa.int32(), 0)), "y": [1, 2]})
+    assert refusal(path).startswith("column x has lists of the fixed size 0, which hold nothing · ")
+    assert values(path, columns=("y",)) == {"y": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("request_", "found"),
+    [
+        ({"pack": {"m": "float64"}}, {"i": [1, 2], "s": [b"u", b"v"], "y": [1.0, 0.0], "m": [[0.5, 7.0], [1.5, 8.0]]}),
+        ({"pack": {"m": "float64"}, "label": "y"}, {"i": [1, 2], "s": [b"u", b"v"], "m": [[0.5, 7.0], [1.5, 8.0]]}),
+        ({"pack": {"m": "float64", "k": ("a",)}, "columns": ("y", "d")}, {"m": [[1.0, 7.0], [0.0, 8.0]]}),
+        ({"pack": {"m": "float32"}, "casts": {"i": "float32"}, "columns": ("i", "s")}, {"m": [[1.0], [2.0]]}),
+    ],
+    ids=str,
+)
+def test_columns_are_packed_by_dtype(tmp_path: Path, request_: dict[str, Any], found: dict[str, list[Any]]) -> None:
+    decimals = pa.array([Decimal("7.0"), Decimal("8.0")])
+    columns = {"a": [0.5, 1.5], "i": [1, 2], "s": ["u", "v"], "y": [1.0, 0.0], "d": decimals}
+    path = write(tmp_path / "x.parquet", columns)
+    if request_.get("label") is None and "columns" not in request_:
+        found = {**found, "m": [[0.5, 1.0, 7.0], [1.5, 0.0, 8.0]]}
+        found.pop("y")
+    got = values(path, **request_)
+    assert {name: got[name] for name in found} == found
+    assert "a" not in got
+
+
+@pytest.mark.parametrize(
+    ("pack", "message"),
+    [
+        ({"m": ()}, "pack m has no columns · {path}: dtypes of columns that may be packed: int64"),
+        (
+            {"m": "float32"},
+            "pack m has no columns: none is float32 · {path}: dtypes of columns that may be packed: int64",
+        ),
+        ({"m": "int64", "n": "int64"}, "pack n has no columns: none is int64"),
+        ({"m": "x"}, "pack m has no columns: none is x"),
+    ],
+    ids=str,
+)
+def test_packs_without_columns(tmp_path: Path, pack: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "x.parquet", {"x": [1, 2], "s": ["a", "b"]})
+    assert message.format(path=path) in refusal(path, pack=pack)
+
+
+@pytest.mark.parametrize("cast", ["date32", "duration[s]"])
+def test_casts_that_arrow_does_not_have(tmp_path: Path, cast: str) -> None:
+    path = write(tmp_path / "x.parquet", {"x": [1.5, 2.5]})
+    said = f"column x cannot be cast to {cast} · {path}: it is double · "
+    with pytest.raises(DataError, match=re.escape(said)):
+        open_source(Files((str(path),)), Request(casts={"x": cast}))
