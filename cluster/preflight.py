@@ -278,22 +278,22 @@ def _read_data(name: str, data: DataSpec, patterns: list[str]) -> DataFacts:
     from cluster.datasets import files_of, request_of
     from pipelines.errors import DataError
     from pipelines.nulls import check_nulls
-    from pipelines.sources import find_files, open_source
+    from pipelines.sources import check_records, look_at
 
     files = replace(files_of(data), patterns=tuple(patterns))
     try:
-        filesystem, found = find_files(files)
-        # What is left out, if something is, is found by reading everything, which is the job's work.
-        if len(found) > MOST_FOOTERS or data.on_error != "raise":
-            return DataFacts(files=len(found))
-        # Counting the rows that meet filters means reading them, which is the job's work.
-        opened = open_source(files, replace(request_of(data), filters=()), to_read=False)
+        looked = look_at(files, request_of(data), MOST_FOOTERS)
+        opened = looked.opened
         if opened.records is None and not data.filters:  # they may leave out the rows that hold nulls
-            check_nulls(filesystem, [file.path for file in found], opened.layout)
+            check_nulls(looked.filesystem, [*dict.fromkeys(unit.file for unit in opened.units)], opened.layout)
+        if opened.records is not None and data.features is not None and data.on_error == "raise":
+            check_records(opened)
     except DataError as error:
         return DataFacts(problem=Finding("error", f"data.{name}: {error.happened}", error.seen, error.todo))
-    units = opened.source.units
-    return DataFacts(len(found), len(units), sum(unit.rows for unit in units))
+    # What is left out, if something is, is found by reading everything, which is the job's work.
+    if not looked.whole or data.on_error != "raise":
+        return DataFacts(files=len(looked.files))
+    return DataFacts(len(looked.files), len(opened.units), sum(unit.rows for unit in opened.units))
 
 
 def _within(seconds: float | None, work: Callable[[], T]) -> T:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.fs as pafs
 
-from pipelines.damage import OnError, Skipped, readable
+from pipelines.damage import OnError, Skipped, left, readable
 from pipelines.errors import DataError
+from pipelines.examples import check
 from pipelines.files import DATA_ENDINGS, PARQUET_ENDINGS, PART_ENDING, File, find
+from pipelines.filters import condition_of
+from pipelines.hive import in_names
 from pipelines.kept import document
 from pipelines.kept_indexes import read_indexes
 from pipelines.layout import Layout, Request
@@ -30,6 +35,8 @@ _ENDINGS = {
     "parquet": PARQUET_ENDINGS,
     "tfrecord": (*(ending for ending in DATA_ENDINGS if ending not in PARQUET_ENDINGS), PART_ENDING),
 }
+#: Files of very many, and records of each, that are looked at before a job starts.
+_LOOKED_AT, _RECORDS = 8, 64
 
 
 @dataclass(frozen=True)
@@ -85,45 +92,132 @@ def find_files(files: Files) -> tuple[pafs.FileSystem, list[File]]:
     return find(files.patterns, _ENDINGS[files.format])
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What can be told of files without reading them.
+
+    Attributes:
+        filesystem: where they are.
+        files: all of them.
+        opened: its units are those of all files, with all their rows, whatever the filters; or of the first few.
+        whole: whether they are those of all files.
+    """
+
+    filesystem: pafs.FileSystem
+    files: list[File]
+    opened: Opened
+    whole: bool
+
+
+def look_at(files: Files, request: Request, most: int) -> Looked:
+    """What can be told without reading anything, and without TensorFlow, also where the engine is not installed.
+
+    Args:
+        files: which files.
+        request: which columns.
+        most: of more files only the first few are looked at.
+
+    Raises:
+        DataError: as `open_source`, as far as that can be told.
+    """
+    filesystem, found = find_files(files)
+    if len(found) <= most:
+        return Looked(filesystem, found, _open(files, request, filesystem, found, to_read=False), whole=True)
+    # What type a column of folders has depends on all of them.
+    named = in_names(posixpath.dirname(found[0].below))
+    request = replace(request, filters=tuple(one for one in request.filters if one[0] not in named))
+    opened = _open(files, request, filesystem, found[:_LOOKED_AT], to_read=False, keep=False)
+    return Looked(filesystem, found, opened, whole=False)
+
+
+def check_records(opened: Opened) -> None:
+    """Compare the first records of up to eight files with the features that they are to have.
+
+    Raises:
+        DataError: one does not match; with file, record and feature.
+    """
+    assert opened.records is not None
+    first = [*{unit.file: unit for unit in reversed(opened.units)}.values()][::-1]
+    for unit in first[:: -(-len(first) // _LOOKED_AT)]:
+        records = opened.source.read(unit)["record"].slice(0, _RECORDS).to_pylist()
+        check(opened.records.features, records, unit.file)
+
+
 def open_source(files: Files, request: Request, *, to_read: bool = True) -> Opened:
     """The source of `files`, and the layout of `request` over it.
 
     Args:
         files: which files.
         request: which columns.
-        to_read: False only looks at them, also where the engine that is to read them is not installed.
+        to_read: False only looks at them, see `look_at`.
 
     Raises:
         DataError: nothing there, files of several formats, what the format's source raises, or an engine that is not
             there.
     """
     filesystem, found = find_files(files)
+    return _open(files, request, filesystem, found, to_read=to_read)
+
+
+def _open(
+    files: Files,
+    request: Request,
+    filesystem: pafs.FileSystem,
+    found: list[File],
+    *,
+    to_read: bool,
+    keep: bool = True,
+) -> Opened:
     form = _format(files, found)
     if files.engine == "tensorflow_io":
         _check_tensorflow_io(files, form)
         if to_read:
             load()
-    return (_open_parquet if form == "parquet" else _open_records)(files, request, filesystem, found)
+    kept = document("footers" if form == "parquet" else "indexes", files.patterns) if keep else None
+    if form == "parquet":
+        return _open_parquet(files, request, filesystem, found, kept, to_read=to_read)
+    return _open_records(files, request, filesystem, found, kept, to_read=to_read)
 
 
-def _open_parquet(files: Files, request: Request, filesystem: pafs.FileSystem, found: list[File]) -> Opened:
-    kept, skipped = document("footers", files.patterns), Skipped()
+def _open_parquet(
+    files: Files,
+    request: Request,
+    filesystem: pafs.FileSystem,
+    found: list[File],
+    kept: Path | None,
+    *,
+    to_read: bool,
+) -> Opened:
+    skipped = Skipped()
     if files.engine == "tensorflow_io":
-        source: ParquetSource = TensorflowIOSource(filesystem, found, request, kept)
+        asked = request if to_read else replace(request, filters=())  # counting takes the engine
+        source: ParquetSource = TensorflowIOSource(filesystem, found, asked, kept)
+        if asked != request:
+            condition_of(request.filters, source.schema, found[0].path)
     else:
         skip_file = None if files.on_error == "raise" else skipped.files.__setitem__
-        source = ParquetSource(filesystem, found, request, kept, skip_file)
-    return Opened(source, source.layout, readable(source, files.on_error, skipped), skipped=skipped)
+        source = ParquetSource(filesystem, found, request, kept, skip_file, count=to_read)
+    units = readable(source, files.on_error, skipped) if to_read else source.units
+    return Opened(source, source.layout, units, skipped=skipped)
 
 
-def _open_records(files: Files, request: Request, filesystem: pafs.FileSystem, found: list[File]) -> Opened:
+def _open_records(
+    files: Files,
+    request: Request,
+    filesystem: pafs.FileSystem,
+    found: list[File],
+    kept: Path | None,
+    *,
+    to_read: bool,
+) -> Opened:
     skipped = Skipped()
     skip_file = None if files.on_error == "raise" else skipped.add_file
-    indexes = read_indexes(filesystem, found, document("indexes", files.patterns), skip_file)
+    indexes = read_indexes(filesystem, found, kept, skip_file)
     source = TFRecordSource(filesystem, indexes, indexes=indexes)
-    units = readable(source, files.on_error, skipped)
+    units = readable(source, files.on_error, skipped) if to_read else left(source.units, skipped)
     records = records_of(source, units, request, files.features)
-    units = readable(MatchingSource(source, units, records.features), files.on_error, skipped)
+    if to_read:
+        units = readable(MatchingSource(source, units, records.features), files.on_error, skipped)
     return Opened(source, RECORDS, units, records, skipped)
 
 

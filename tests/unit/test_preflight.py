@@ -25,6 +25,8 @@ from cluster.placement import LOCAL
 from cluster.plan import DataFacts, make_plan
 from cluster.preflight import gather, local_node
 from cluster.spec import JobSpec, parse
+from pipelines.example_writer import example_of
+from pipelines.tfrecord_writer import write_records
 
 
 def job(**spec: Any) -> JobSpec:
@@ -135,12 +137,57 @@ def test_nulls_that_nothing_stands_for_are_seen_in_the_footers(folder: Path) -> 
         assert told(**fine) == "None"
 
 
-def test_many_footers_are_not_read(folder: Path) -> None:
+def test_of_very_many_files_only_the_first_are_looked_at(folder: Path) -> None:
     many = folder / "many"
     many.mkdir()
+    table = pa.table({"x": [1.0, 2.0], "y": [1, 2]})
     for i in range(preflight.MOST_FOOTERS + 1):
-        (many / f"{i}.parquet").write_text("a footer that nobody reads")
-    assert data_facts(folder, files="many") == DataFacts(files=preflight.MOST_FOOTERS + 1)
+        path = many / f"k={i % 2}{'' if i else 'a'}" / f"{i:03}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a footer that nobody reads")
+    for path in sorted(many.rglob("*.parquet"))[:8]:
+        pq.write_table(table, path)
+    found = DataFacts(files=preflight.MOST_FOOTERS + 1)
+    assert data_facts(folder, files="many", filters=[["k", "==", "0a"], ["x", ">", 0]]) == found
+    for on_error in ("raise", "skip_files"):
+        assert "there is no column z" in str(data_facts(folder, files="many", columns=["z"], on_error=on_error).problem)
+        assert "no column: z" in str(data_facts(folder, files="many", filters=[["z", ">", 0]]).problem)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"filters": [["z", ">", 0]]}, "a filter names no column: z"),
+        ({"filters": [["x", ">", "many"]]}, "column x is float, with which 'many' cannot be compared"),
+        ({"filters": [["y", "in", "12"]]}, "column y is int64, with which '12' cannot be compared"),
+        ({"casts": {"x": "date32"}}, "column x cannot be cast to date32"),
+        ({"columns": ["z"]}, "there is no column z"),
+        ({"pack": {"m": "float16"}}, "pack m has no columns: none is float16"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("on_error", ["raise", "skip_files", "skip_row_groups"])
+def test_what_columns_cannot_give_is_found_without_reading_them(
+    folder: Path, data: dict[str, Any], problem: str, on_error: str
+) -> None:
+    for path in (folder / "data").rglob("*.parquet"):
+        content = bytearray(path.read_bytes())
+        footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        content[4:footer] = bytes(footer - 4)  # in the place of all pages
+        path.write_bytes(content)
+    assert data_facts(folder, files="data", filters=[["x", ">", 1]]).problem is None
+    assert problem in str(data_facts(folder, files="data", on_error=on_error, **data).problem)
+
+
+def test_features_that_records_contradict_are_found(folder: Path) -> None:
+    for name, value in (("a", [1]), ("b", [1.5])):
+        write_records(str(folder / f"{name}.tfrecord"), [example_of({"x": [1]}), example_of({"x": value})])
+    right, wrong = {"files": "a.tfrecord"}, {"files": ["a.tfrecord", "b.tfrecord"]}
+    assert data_facts(folder, **right, features={"x": "int64"}).problem is None
+    problem = str(data_facts(folder, **wrong, features={"x": "int64"}).problem)
+    assert "feature x holds float32, not int64" in problem
+    assert "b.tfrecord, record 1" in problem
+    assert data_facts(folder, **wrong, features={"x": "int64"}, on_error="skip_files").problem is None
 
 
 def everything_below(folder: Path) -> set[str]:
