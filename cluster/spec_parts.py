@@ -16,6 +16,10 @@ StrategyName = Literal["none", "mirrored", "multi_worker_mirrored", "parameter_s
 ROLE_ORDER: tuple[RoleName, ...] = get_args(RoleName)
 #: How a filter compares a column with a value.
 FilterOp = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
+#: What the columns of a matrix may be.
+Dtype = Literal[
+    "float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"
+]
 
 
 class Part(BaseModel):
@@ -58,8 +62,10 @@ class DataSpec(Part):
     casts: dict[str, str] = Field({}, description="Arrow type by column, such as float32")
     fill: dict[str, bool | int | float | str] = Field({}, description="what stands for nulls, by column")
     masks: tuple[str, ...] = Field((), description="columns with a feature <column>_present, False where they are null")
-    pack: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
-        {}, description="features that are matrices, and the columns of one dtype that each is made of"
+    pack: dict[str, Dtype | Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        {},
+        description="features that are matrices, and the columns of one dtype that each is made of; or the dtype alone, "
+        "for all columns of it that are read and not used otherwise",
     )
     structs: Literal["flat", "nested"] = Field(
         "flat", description="fields of structs under dotted names, or as dictionaries in dictionaries"

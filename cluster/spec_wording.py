@@ -19,15 +19,19 @@ def _branches(error: ValidationError) -> list[list[dict[str, Any]]]:
     """The errors of pydantic, those of one union together: the branch that got furthest, or else all of them."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for item in error.errors():
-        tag = next((i for i, part in enumerate(item["loc"]) if part in _UNION_TAGS), None)
+        tag = next((i for i, part in enumerate(item["loc"]) if _is_union_tag(part)), None)
         place = item["loc"][:tag]
-        clean = {**item, "loc": tuple(part for part in item["loc"] if part not in _UNION_TAGS and part != "[key]")}
+        clean = {**item, "loc": tuple(part for part in item["loc"] if not _is_union_tag(part) and part != "[key]")}
         groups.setdefault(place if tag is not None else (*item["loc"], item["type"]), []).append(clean)
     out = []
     for items in groups.values():
         furthest = max(map(_progress, items))
         out.append([item for item in items if _progress(item) == furthest])
     return out
+
+
+def _is_union_tag(part: int | str) -> bool:
+    return part in _UNION_TAGS or str(part).startswith("literal[")
 
 
 def _progress(item: dict[str, Any]) -> tuple[int, bool]:
@@ -103,7 +107,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 #: What pydantic puts into a location to say which branch of a union it tried.
-_UNION_TAGS = ("str", "callable", "tuple[str, ...]", "literal['epoch']", "constrained-int", "constrained-tuple")
+_UNION_TAGS = ("str", "callable", "tuple[str, ...]", "constrained-int", "constrained-tuple")
 #: pydantic's error types whose own words are about Python, not about the spec.
 _WORDING = {
     "missing": "is required",

@@ -88,6 +88,8 @@ WRONG_IN_PLACE = [
     (FUNCTION + "roles: {worker: {replica: 2}}", "unknown key roles.worker.replica; did you mean replicas?"),
     (FUNCTION + "roles: {worker: {gpu: 1}}", "unknown key roles.worker.gpu; did you mean gpus?"),
     (FUNCTION + "data: {train: {files: a, btach: 3}}", "unknown key data.train.btach; did you mean batch?"),
+    (FUNCTION + "data: {train: {files: a, pack: {m: []}}}", "data.train.pack.m: should be 'float32', 'float64',"),
+    (FUNCTION + "data: {train: {files: a, pack: {m: floaty}}}", "(seen: 'floaty'; did you mean float64?)"),
     (FUNCTION + "data: {failure: {files: a, fils: b}}", "unknown key data.failure.fils; did you mean files?"),
     (FUNCTION + "failure: {max_restart: 1}", "unknown key failure.max_restart; did you mean max_restarts?"),
     (FUNCTION + "timeouts: {placment: 1m}", "unknown key timeouts.placment; did you mean placement?"),
