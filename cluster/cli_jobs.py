@@ -44,7 +44,9 @@ def submit(
         typer.Option("--set", help="a setting for Kubernetes, such as rayJob.suspend=true; may be repeated"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="the job's id; default: one that is made")] = None,
-    wait: Annotated[bool, typer.Option(help="follow the job's output and end with its exit code")] = False,
+    wait: Annotated[
+        bool, typer.Option(help="follow the job's output, with --json on stderr; end with its exit code")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Submit a job to a Ray cluster, or to Kubernetes; its folder travels there."""
