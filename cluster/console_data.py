@@ -133,6 +133,7 @@ def _column_table(report: Report) -> Grid:
     rows = [
         (
             column.name,
+            column.part or "?",
             column.type,
             column.tensorflow or "nothing",
             "?" if column.nulls is None else f"{column.nulls:,}",
@@ -142,9 +143,9 @@ def _column_table(report: Report) -> Grid:
         for column in report.columns[:_MOST]
     ]
     if len(report.columns) > _MOST:
-        rows.append((f"… {len(report.columns) - _MOST} more", "", "", "", "", ""))
-    header = ["column", "Arrow type", "TensorFlow gets", ">nulls", ">size", ">uncompressed"]
-    keep = [i for i in range(6) if i < 3 or any(row[i] not in ("?", "") for row in rows)]
+        rows.append((f"… {len(report.columns) - _MOST} more", "", "", "", "", "", ""))
+    header = ["column", "part", "Arrow type", "TensorFlow gets", ">nulls", ">size", ">uncompressed"]
+    keep = [i for i in range(7) if i in (0, 2, 3) or any(row[i] not in ("?", "") for row in rows)]
     return Grid("columns", [header[i] for i in keep], [[row[i] for i in keep] for row in rows])
 
 

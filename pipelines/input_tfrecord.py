@@ -22,11 +22,16 @@ from pipelines.manifest import read_manifest
 from pipelines.storage import from_examples, tfrecord_schema
 from pipelines.tfrecord import TFRecordSource
 from pipelines.tfrecord_index import FileIndex
+from pipelines.wire import read_record
 
 #: Records and files that are looked at to infer the columns.
 _SAMPLE, _SAMPLED_FILES = 4096, 16
 #: Records that are decoded at once: what is made on the way is several times as large as they are.
 _TOGETHER = 8192
+
+
+class SequenceExamplesError(DataError):
+    """A record is a SequenceExample, not an Example."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class TFRecordInput:
 
     @cached_property
     def _source(self) -> TFRecordSource:
-        return _source(self.filesystem, self.files, self.indexes)
+        return source_of(self.filesystem, self.files, self.indexes)
 
     @cached_property
     def _index(self) -> dict[str, FileIndex]:
@@ -119,17 +124,19 @@ class TFRecordInput:
         return frozenset(self.schema.names)
 
 
-def open_tfrecord(filesystem: pafs.FileSystem, files: tuple[File, ...], options: Options) -> TFRecordInput:
-    """The rows of TFRecord `files`.
+def open_tfrecord(
+    filesystem: pafs.FileSystem, files: tuple[File, ...], options: Options, source: TFRecordSource
+) -> TFRecordInput:
+    """The rows of TFRecord `files`, of which `source` is.
 
     Columns and types are those that are given, those that `tfcluster data convert` wrote down beside the files, or
     those of the first records of up to 16 files: a feature that has one value in each of them is a plain column, others
     are lists.
 
     Raises:
-        DataError: a file is no TFRecord file, or its records are no Examples.
+        DataError: the records are no Examples.
+        SequenceExamplesError: they are SequenceExamples.
     """
-    source = _source(filesystem, files, ())
     manifest = read_manifest(filesystem, files)
     if manifest is not None and manifest.format == "tfrecord":
         known = {field.name: field.type for field in manifest.schema}
@@ -150,7 +157,12 @@ def open_tfrecord(filesystem: pafs.FileSystem, files: tuple[File, ...], options:
     )
 
 
-def _source(filesystem: pafs.FileSystem, files: Sequence[File], indexes: Sequence[FileIndex]) -> TFRecordSource:
+def source_of(filesystem: pafs.FileSystem, files: Sequence[File], indexes: Sequence[FileIndex] = ()) -> TFRecordSource:
+    """The records of `files`, of which some indexes may be there already.
+
+    Raises:
+        DataError: a file is no TFRecord file.
+    """
     known = {index.path: index for index in indexes}
     return TFRecordSource(filesystem, [(file.path, file.size) for file in files], indexes=known)
 
@@ -163,10 +175,21 @@ def _features(records: pa.Array, path: str, first: int) -> dict[str, Feature]:
     try:
         return features_of(records)
     except MalformedError as error:
+        if _is_sequence(records[error.record].as_py()):
+            todo = "ctx.dataset reads them, and tfcluster data inspect shows what they hold"
+            what = "a record is a SequenceExample, which convert and analyze do not take"
+            raise SequenceExamplesError(what, f"{path}, record {first + error.record}", todo) from None
         todo = "the file is damaged, or was not written as tf.train.Example"
         raise DataError(
             f"a record is no Example: {error.why}", f"{path}, record {first + error.record}", todo
         ) from None
+
+
+def _is_sequence(record: bytes) -> bool:
+    try:
+        return read_record(record).sequence is not None
+    except ValueError:
+        return False
 
 
 def _inferred(source: TFRecordSource, files: Sequence[File]) -> dict[str, pa.DataType]:
@@ -187,13 +210,14 @@ def _inferred(source: TFRecordSource, files: Sequence[File]) -> dict[str, pa.Dat
             )
         item = kinds.pop()
         if pa.types.is_large_binary(item):
-            item = pa.string() if all(_is_text(feature.lists.flatten()) for feature in features) else pa.binary()
+            item = pa.string() if all(is_text(feature.lists.flatten()) for feature in features) else pa.binary()
         plain = all(scalars(feature.lists) is not None for feature in features)
         types[name] = item if plain else pa.list_(item)
     return types
 
 
-def _is_text(values: pa.Array) -> bool:
+def is_text(values: pa.Array) -> bool:
+    """Whether binary values are UTF-8."""
     try:
         values.cast(pa.large_string())
     except pa.ArrowInvalid:

@@ -15,6 +15,7 @@ from pipelines.apart import leaves, stored
 from pipelines.errors import DataError
 from pipelines.footers import read_footer
 from pipelines.input_csv import CsvInput, estimated_rows
+from pipelines.input_sequences import SequenceInput
 from pipelines.input_tfrecord import TFRecordInput
 from pipelines.inputs import Input, Options, read
 from pipelines.open_input import open_input
@@ -34,6 +35,8 @@ _LARGE_ROWS, _LARGE_BYTES = 1 << 20, 512 << 20
 _SMALL_ROWS, _SMALL_BYTES, _MANY = 1000, 1 << 20, 100
 #: The largest file or row group in proportion to the middle one, from where it is worth a word.
 _SKEW = 4.0
+#: What is a large compressed TFRecord file, and how many for each worker are few.
+_LARGE_PACKED, _FEW = 64 << 20, 2
 
 
 class Spread(NamedTuple):
@@ -72,6 +75,7 @@ class Column:
         type: its Arrow type.
         tensorflow: what TensorFlow gets, such as `float32` or `ragged int64`; '' where it can get nothing.
         problem: why it cannot.
+        part: of a SequenceExample: `context` or `sequence`; '' elsewhere.
         nulls: as the statistics count them; None where they do not say.
         bytes: on disk; None where it is not known.
         raw_bytes: before compression, likewise.
@@ -81,6 +85,7 @@ class Column:
     type: str
     tensorflow: str
     problem: str = ""
+    part: str = ""
     nulls: int | None = None
     bytes: int | None = None
     raw_bytes: int | None = None
@@ -126,7 +131,7 @@ class Report:
         shares: how the rows are shared out.
         sample: the first rows, as text.
         findings: the worst first.
-        next: the next useful command, '' where the files must be repaired first.
+        next: the next useful command, '' where there is none, or the files must be repaired first.
     """
 
     format: str
@@ -146,6 +151,11 @@ class Report:
     sample: tuple[dict[str, Any], ...] = ()
     findings: tuple[Finding, ...] = ()
     next: str = ""
+
+    @property
+    def sequences(self) -> bool:
+        """Whether they are SequenceExamples, which `convert` and `analyze` do not take."""
+        return any(column.part for column in self.columns)
 
     def to_document(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -178,7 +188,7 @@ def inspect(files: Sequence[str], options: Options, *, workers: int = 1, batch: 
     Raises:
         DataError: the files cannot be read, or are not of one schema.
     """
-    source = open_input(files, options)
+    source = open_input(files, options, sequences=True)
     facts = _facts_of(source)
     rows = estimated_rows(source) if isinstance(source, CsvInput) else source.rows or 0
     sizes = [file.size for file in source.files]
@@ -206,7 +216,7 @@ def _with_findings(report: Report, files: Sequence[str]) -> Report:
     found = sorted(findings_of(report), key=lambda finding: ("error", "warning", "note").index(finding.level))
     named = " ".join(files)
     rewrite = any("data convert" in finding.todo for finding in found)
-    if any(finding.level == "error" for finding in found):
+    if report.sequences or any(finding.level == "error" for finding in found):
         after = ""
     elif rewrite:
         after = f"tfcluster data convert {named} NEW_FOLDER --to parquet"
@@ -225,6 +235,9 @@ def findings_of(report: Report) -> Iterator[Finding]:
         seen = f"{report.rows} rows, {shares.workers} workers"
         yield Finding("error", "there are fewer rows than workers", seen, "use fewer workers")
     yield from _column_findings(report)
+    if report.sequences:
+        what = "these are SequenceExamples: ctx.dataset reads them, convert and analyze do not"
+        yield Finding("note", what, _files(report), "say what they hold with features: {context: …, sequence: …}")
     if report.format == "csv":
         todo = "make Parquet of it: tfcluster data convert FILES FOLDER --to parquet"
         yield Finding("warning", "ctx.dataset does not read CSV", _files(report), todo)
@@ -281,16 +294,29 @@ def _size_findings(report: Report) -> Iterator[Finding]:
         yield Finding("warning", "row groups are small, and each costs a request", seen, rewrite)
     elif report.files > _MANY and report.file_bytes.middle < _SMALL_BYTES:
         seen = f"{report.files:,} files, the middle one of {_mib(report.file_bytes.middle)}"
-        todo = "make fewer, larger files: tfcluster data convert FILES FOLDER --to parquet"
+        todo = _by_convert(report, "make fewer, larger files", "parquet")
         yield Finding("warning", "files are small, and each costs several requests", seen, todo)
     if report.group_bytes.greatest > _SKEW * max(1, report.group_bytes.middle) and (report.groups or 0) > 2:
         seen = f"the largest {_mib(report.group_bytes.greatest)}, the middle one {_mib(report.group_bytes.middle)}"
         what = f"{_groups_name(report)} differ in size; memory follows the largest"
         yield Finding("note", what, seen, "rows are shared out evenly all the same")
-    if report.format == "tfrecord" and report.codecs and report.file_bytes.greatest > 64 * _SMALL_BYTES:
-        seen = f"the largest file has {_mib(report.file_bytes.greatest)}"
-        todo = "make smaller files, or leave them uncompressed: tfcluster data convert FILES FOLDER --to tfrecord"
-        yield Finding("note", "a compressed TFRecord file can only be read from its start", seen, todo)
+    if report.format == "tfrecord" and report.codecs and report.file_bytes.greatest > _LARGE_PACKED:
+        yield _packed_finding(report)
+
+
+def _packed_finding(report: Report) -> Finding:
+    """Of large compressed TFRecord files."""
+    todo = _by_convert(report, "leave them uncompressed", "tfrecord")
+    workers, largest = report.shares.workers, _mib(report.file_bytes.greatest)
+    if workers > 1 and report.files < _FEW * workers:
+        what = "few compressed files are shared out, and each worker unpacks what lies before its rows"
+        return Finding("warning", what, f"{_files(report)} of up to {largest} for {workers} workers", todo)
+    what = "a compressed TFRecord file can only be read from its start, also to go on within it"
+    return Finding("note", what, f"the largest file has {largest}", todo)
+
+
+def _by_convert(report: Report, todo: str, to: str) -> str:
+    return todo if report.sequences else f"{todo}: tfcluster data convert FILES FOLDER --to {to}"
 
 
 def _mib(size: float) -> str:
@@ -310,12 +336,14 @@ def _columns(source: Input, facts: _Facts) -> Iterator[Column]:
         for leaf in leaves(field_):
             tensorflow, problem = "", ""
             try:
-                kept = tfrecord_schema(pa.schema([leaf]), "").field(0) if source.format == "tfrecord" else leaf
+                as_examples = source.format == "tfrecord" and not isinstance(source, SequenceInput)
+                kept = tfrecord_schema(pa.schema([leaf]), "").field(0) if as_examples else leaf
                 tensorflow = describe(kind_of(kept.type, leaf.name, source.files[0].path))
             except DataError as error:
                 problem = error.happened
             nulls, size, raw = facts.columns.get(leaf.name, [None, None, None])
-            yield Column(leaf.name, str(leaf.type), tensorflow, problem, nulls, size, raw)
+            part = source.part_of(leaf.name) if isinstance(source, SequenceInput) else ""
+            yield Column(leaf.name, str(leaf.type), tensorflow, problem, part, nulls, size, raw)
 
 
 def _facts_of(source: Input) -> _Facts:

@@ -9,14 +9,20 @@ from pipelines import files as finding
 from pipelines.errors import DataError
 from pipelines.input_csv import open_csv
 from pipelines.input_parquet import open_parquet
-from pipelines.input_tfrecord import open_tfrecord
+from pipelines.input_sequences import open_sequences
+from pipelines.input_tfrecord import SequenceExamplesError, open_tfrecord, source_of
 from pipelines.inputs import Format, Input, Options
 
 CSV_ENDINGS = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst")
 
 
-def open_input(files: str | Sequence[str], options: Options | None = None) -> Input:
+def open_input(files: str | Sequence[str], options: Options | None = None, *, sequences: bool = False) -> Input:
     """The rows of `files`: Parquet, CSV or TFRecord, by the endings of their names.
+
+    Args:
+        files: paths, folders or globs.
+        options: how to read.
+        sequences: whether SequenceExamples in TFRecord will do, of which reading takes its time.
 
     Raises:
         DataError: nothing there, more than one format, or files that are not of one schema.
@@ -34,7 +40,15 @@ def open_input(files: str | Sequence[str], options: Options | None = None) -> In
     kind = next(iter(of_format))
     if kind == "parquet":
         return open_parquet(filesystem, tuple(found), options)
-    return (open_csv if kind == "csv" else open_tfrecord)(filesystem, tuple(found), options)
+    if kind == "csv":
+        return open_csv(filesystem, tuple(found), options)
+    source = source_of(filesystem, found)
+    try:
+        return open_tfrecord(filesystem, tuple(found), options, source)
+    except SequenceExamplesError:
+        if not sequences:
+            raise
+        return open_sequences(filesystem, tuple(found), options, source)
 
 
 def format_of(path: str) -> Format:

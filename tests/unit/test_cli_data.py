@@ -16,9 +16,11 @@ from cluster import console_data
 from cluster.cli import main
 from cluster.console_data import make_progress, show_analysis, show_report, show_result
 from pipelines.convert import Result
+from pipelines.example_writer import sequence_example_of
 from pipelines.inputs import Options
 from pipelines.inspect import inspect
 from pipelines.summary import summarize
+from pipelines.tfrecord_writer import write_records
 
 
 def tfcluster(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -57,6 +59,18 @@ def test_inspect_prints_one_document(
     assert document["rows"] == 2
     assert document["columns"][0]["nulls"] == 1
     assert document["findings"][0]["level"] == "note"
+
+
+def test_the_parts_of_sequence_examples_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_records(str(tmp_path / "x.tfrecord"), [sequence_example_of({"user": "a"}, {"token": [[1], [2]]})] * 3)
+    assert tfcluster(monkeypatch, "inspect", tmp_path) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["column", "part", "Arrow", "type", "TensorFlow", "gets"] in lines
+    assert ["token", "sequence", "list<item:", "int64>", "ragged", "int64"] in lines
+    assert tfcluster(monkeypatch, "convert", tmp_path, tmp_path / "out") == 3
+    assert "a record is a SequenceExample, which convert and analyze do not take" in capsys.readouterr().err
 
 
 def test_too_few_rows_are_exit_code_3(

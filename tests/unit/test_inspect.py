@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import DataError
-from pipelines.example_writer import examples_of
+from pipelines.example_writer import examples_of, sequence_example_of
 from pipelines.inputs import Options
 from pipelines.inspect import Column, Report, Shares, Spread, findings_of, inspect, spread
+from pipelines.open_input import open_input
 from pipelines.tfrecord_writer import write_records
 
 GOOD = Report(
@@ -33,6 +34,9 @@ GOOD = Report(
     nulls_known=True,
     shares=Shares(4, 1024, 98, 100_000, 0),
 )
+
+
+PACKED = {"format": "tfrecord", "codecs": ("GZIP",), "file_bytes": Spread(1, 1, 100 << 20)}
 
 
 def words(**changes: object) -> list[str]:
@@ -67,13 +71,31 @@ def test_good_files_need_no_word() -> None:
         ({"nulls_known": False}, "note: nulls are not known"),
         ({"format": "csv", "groups": None}, "warning: ctx.dataset does not read CSV"),
         (
-            {"format": "tfrecord", "codecs": ("GZIP",), "file_bytes": Spread(1, 1, 100 << 20)},
-            "note: a compressed TFRecord file can only be read from its start",
+            {**PACKED, "files": 8},
+            "note: a compressed TFRecord file can only be read from its start, also to go on within it",
+        ),
+        (
+            {**PACKED, "files": 7},
+            "warning: few compressed files are shared out, and each worker unpacks what lies before its rows · "
+            "7 files of up to 100.0 MiB for 4 workers · leave them uncompressed: tfcluster data convert",
+        ),
+        ({**PACKED, "files": 1, "shares": Shares(1, 1024, 98, 100_000, 0)}, "note: a compressed TFRecord file"),
+        (
+            {"format": "tfrecord", "columns": (Column("a", "string", "string", part="context"),)},
+            "note: these are SequenceExamples: ctx.dataset reads them, convert and analyze do not",
         ),
     ],
 )
 def test_what_is_worth_a_word(changes: dict[str, object], said: str) -> None:
     assert [finding for finding in words(**changes) if finding.startswith(said)]
+
+
+def test_no_conversion_is_offered_for_sequences() -> None:
+    columns = (Column("a", "string", "string", part="sequence"),)
+    found = words(**PACKED, columns=columns) + words(files=500, file_bytes=Spread(10, 100, 1000), columns=columns)
+    assert any("uncompressed" in text for text in found)
+    assert any("fewer, larger files" in text for text in found)
+    assert not any("data convert" in text for text in found)
 
 
 def test_spread() -> None:
@@ -143,6 +165,61 @@ def test_tfrecord(tmp_path: Path) -> None:
     assert found.raw_bytes is not None
     assert found.raw_bytes > found.bytes
     assert found.sample[2] == {"a": 2, "b": "['x', 'x']"}
+
+
+@pytest.fixture
+def sequences(tmp_path: Path) -> Path:
+    """Two files of SequenceExamples: `token` of one value a step, `frame` of two, `tags` of any number."""
+    for number in range(2):
+        records = [
+            sequence_example_of(
+                {"user": f"user {row}", "raw": b"\xff", "y": row, "vector": [0.5, row], "seldom": [row] * (row % 2)},
+                {"token": [[1]] * (row % 3), "frame": [[0.5, 1.5]] * 2, "tags": [["a", "b"], []]},
+            )
+            for row in range(30)
+        ]
+        write_records(str(tmp_path / f"{number}.tfrecord"), records)
+    return tmp_path
+
+
+def test_sequence_examples(sequences: Path) -> None:
+    found = inspect([str(sequences)], Options(), workers=2, batch=10)
+    assert (found.format, found.files, found.rows, found.shares.batches) == ("tfrecord", 2, 60, 3)
+    assert {column.name: (column.part, column.type, column.tensorflow) for column in found.columns} == {
+        "raw": ("context", "binary", "string"),
+        "seldom": ("context", "list<item: int64>", "ragged int64"),
+        "user": ("context", "string", "string"),
+        "vector": ("context", "fixed_size_list<item: float>[2]", "float32[2]"),
+        "y": ("context", "int64", "int64"),
+        "frame": ("sequence", "list<item: fixed_size_list<item: float>[2]>", "ragged float32[2]"),
+        "tags": ("sequence", "list<item: list<item: string>>", "ragged ragged string"),
+        "token": ("sequence", "list<item: int64>", "ragged int64"),
+    }
+    assert found.sample[2] == {
+        "raw": r"\xff",
+        "seldom": "[]",
+        "user": "user 2",
+        "vector": "[0.5, 2.0]",
+        "y": 2,
+        "frame": "[[0.5, 1.5], [0.5, 1.5]]",
+        "tags": "[['a', 'b'], []]",
+        "token": "[1, 1]",
+    }
+    assert found.next == ""
+    json.dumps(found.to_document())
+    assert [column.name for column in inspect([str(sequences)], Options(("token", "y"))).columns] == ["token", "y"]
+
+
+def test_what_a_look_at_sequence_examples_cannot_do(sequences: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no column tokens · .* · did you mean token"):
+        inspect([str(sequences)], Options(("tokens",)))
+    with pytest.raises(DataError, match="take no types · y=string"):
+        inspect([str(sequences)], Options(types=(("y", "string"),)))
+    said = (
+        "a record is a SequenceExample, which convert and analyze do not take · .*/0.tfrecord, record 0 · ctx.dataset"
+    )
+    with pytest.raises(DataError, match=said):
+        open_input(str(sequences))
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz"])
