@@ -73,6 +73,32 @@ def test_the_parts_of_sequence_examples_are_shown(
     assert "a record is a SequenceExample, which convert and analyze do not take" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "encoding", "place"),
+    [
+        (("inspect",), "utf-16", "begins with"),
+        (("inspect",), "latin-1", "line 2, column name"),
+        (("convert", "OUT"), "utf-16", "begins with"),
+    ],
+)
+def test_csv_that_is_not_utf8_is_named(
+    words: tuple[str, ...],
+    encoding: str,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "a.csv").write_bytes("name\nZürich\n".encode(encoding))
+    out = [tmp_path / word for word in words[1:]]
+    assert tfcluster(monkeypatch, words[0], tmp_path / "a.csv", *out) == 3
+    error = capsys.readouterr().err
+    assert "a CSV file is not UTF-8" in error
+    assert place in error
+    assert "write it as UTF-8" in error
+
+
 def test_too_few_rows_are_exit_code_3(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

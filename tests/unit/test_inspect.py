@@ -138,7 +138,7 @@ def test_parquet(table: pa.Table, tmp_path: Path) -> None:
         "raw": "string",
     }
     assert columns["n"].nulls == 110
-    assert "no counterpart" in columns["p.y"].problem
+    assert "has no type" in columns["p.y"].problem
     assert columns["m.key"].nulls is None
     footers = [pq.read_metadata(path) for path in tmp_path.iterdir()]
     groups = [footer.row_group(index) for footer in footers for index in range(footer.num_row_groups)]
