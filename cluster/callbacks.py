@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import repairs
 from cluster.checkpoints import Checkpointer, Position
+from cluster.errors import SpecError
 from cluster.summaries import pictures, plain_metrics, scalars
 
 if TYPE_CHECKING:
@@ -78,6 +79,24 @@ def optimizer_of(model: Any) -> Any:
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
+def _check_something_left(position: Position, resumed_from: int | None, epochs: int | None) -> None:
+    """Refuse a second `fit` that would train nothing, because it finds the checkpoint of the first one.
+
+    After a restart there may be nothing left for a `fit` that was done before it.
+
+    Raises:
+        SpecError: that.
+    """
+    made_here = position.step > (resumed_from or 0)
+    if made_here and epochs is not None and position.epoch >= epochs:
+        raise SpecError(
+            "a second fit with ctx.callbacks() would train nothing: it goes on from the checkpoint of the one before",
+            f"fit(epochs={epochs}), after {position.epoch} epochs",
+            f"count on, fit(initial_epoch={position.epoch}, epochs={position.epoch + epochs}), "
+            "or give ctx.callbacks() to the first fit only",
+        )
+
+
 def epoch_saving(base: Any) -> Any:
     """A callback class that restores the newest checkpoint when training begins, and saves after each epoch.
 
@@ -110,6 +129,7 @@ def epoch_saving(base: Any) -> Any:
             self.checkpointer = self.context.checkpointer(model=model, optimizer=model.optimizer)
             position = self.checkpointer.restore(self.context.expected_checkpoint)
             if position is not None:
+                _check_something_left(position, self.context.expected_checkpoint, (self.params or {}).get("epochs"))
                 self.resume(position)
             elif self.context.keras == "2":
                 start_at(model, 0, self.context)

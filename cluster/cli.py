@@ -84,6 +84,7 @@ def run(
 
 
 def _run(spec: Path, resume: str | None, quiet: bool, code: Path | None, as_json: bool) -> None:
+    from cluster.attempts import status_of
     from cluster.console import SilentConsole, make_console
     from cluster.launcher import run as run_job
     from cluster.spec import load
@@ -101,7 +102,9 @@ def _run(spec: Path, resume: str | None, quiet: bool, code: Path | None, as_json
     except TfClusterError as error:
         if not as_json:
             raise
-        print_json({"status": "failed", "error": str(error), "exit_code": error.exit_code, "run_dir": error.run_dir})
+        print_json(
+            {"status": status_of(error), "error": str(error), "exit_code": error.exit_code, "run_dir": error.run_dir}
+        )
         raise SystemExit(error.exit_code) from None
     if as_json:
         print_json(vars(result))

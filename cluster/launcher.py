@@ -178,12 +178,17 @@ def _terminable() -> Iterator[list[str]]:
 def prepare(spec: JobSpec, directory: str) -> None:
     """Run the spec's `prepare` function in a process of its own, which sees what the user would.
 
+    What it prints goes where errors go: the output may be a document that a program reads.
+
     Raises:
         PreflightError: it failed; its own traceback stands above.
     """
     if spec.prepare is None:
         return
-    done = subprocess.run([sys.executable, "-m", "cluster.prepare", spec.prepare], cwd=directory, check=False)
+    command = [sys.executable, "-m", "cluster.prepare", spec.prepare]
+    done = subprocess.run(
+        command, cwd=directory, check=False, stdout=2
+    )  # the descriptor: in notebooks sys.stderr has none
     if done.returncode < 0:
         raise KeyboardInterrupt
     if done.returncode:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-#: Names of environment variables, and of arguments, that hold a secret.
-_NAME = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN$|_KEY$|CONNECTION_STRING$", re.IGNORECASE)
+#: Names of environment variables, and of arguments, that hold a secret; the Helm chart has the same ones.
+NAMES = (
+    "SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS$|_PWD$|TOKEN$|(ACCESS|API|AUTH)_?TOKENS$|_KEY$"
+    "|(API|ACCESS|PRIVATE|AUTH|ENCRYPTION|SIGNING)_?KEYS?$|(GITHUB|GITLAB|GH)_PAT$|CONNECTION_STRING$"
+)
+_NAME = re.compile(NAMES, re.IGNORECASE)
 #: The shortest value that is masked: `1`, `true` and `none` stand in every log, and guard nothing.
 SHORTEST = 6
 STARS = "***"
@@ -30,6 +34,14 @@ def secret_values(value: Any, secret: bool = False) -> Iterator[str]:
             yield from secret_values(part, secret)
     elif secret and _can_be_secret(value):
         yield str(value)
+
+
+def option_values(words: Sequence[str]) -> Iterator[str]:
+    """The values of a command's options whose names say that they are secret: `--api-key VALUE`, `--api-key=VALUE`."""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        name, equals, value = word.partition("=")
+        if name.startswith("-") and is_secret(name.lstrip("-").replace("-", "_")):
+            yield value if equals else following
 
 
 def without_secrets(value: Any, secret: bool = False) -> Any:

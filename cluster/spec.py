@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cluster.errors import SpecError
 from cluster.locations import passwords, shown
-from cluster.secrets import Mask, secret_values, without_secrets
+from cluster.secrets import Mask, option_values, secret_values, without_secrets
 from cluster.spec_parts import (
     CheckpointSpec,
     DataSpec,
@@ -132,8 +132,10 @@ def entrypoint_name(entrypoint: str | Callable[..., Any]) -> str:
 
 
 def shown_document(spec: JobSpec) -> dict[str, Any]:
-    """What the user set, as others may see it: secret variables and arguments, and passwords in URIs, are `***`."""
+    """What the user set, as others may see it: secret variables, arguments and options, and passwords, are `***`."""
     document = spec.to_document()
+    if spec.script is not None:
+        document["script"] = Mask.over(option_values(spec.script)).data(document["script"])
     for named in _named_values(document):
         named.update(without_secrets(named))
     clean: dict[str, Any] = _without_passwords(document)
@@ -141,9 +143,10 @@ def shown_document(spec: JobSpec) -> dict[str, Any]:
 
 
 def mask_of(spec: JobSpec, environ: Mapping[str, str]) -> Mask:
-    """A mask over the secrets of the job's variables and arguments, of the passwords in its URIs, and of `environ`."""
+    """A mask over the secrets of the job's variables, arguments and options, of `environ`, and of passwords in URIs."""
     document = spec.to_document()
-    return Mask.over([*secret_values([environ, *_named_values(document)]), *_passwords(document)])
+    named = secret_values([environ, *_named_values(document)])
+    return Mask.over([*named, *option_values(spec.script or ()), *_passwords([document, dict(environ)])])
 
 
 def _named_values(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

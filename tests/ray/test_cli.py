@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -123,6 +124,21 @@ def test_stop_ends_a_run_of_another_process(ray_address, tmp_path):
     process.stdout.close()
     assert process.wait(30) == 130
     assert "interrupted" in tfcluster("status", "latest", "--storage", tmp_path / "runs").stdout
+
+
+def test_json_is_one_document_of_an_interrupted_run_whose_data_were_prepared(ray_address, tmp_path):
+    path = write(tmp_path, entrypoint=f"{JOBS}/train.py:waits", prepare=f"{JOBS}/train.py:prepares")
+    env = {**os.environ, "RAY_ADDRESS": ray_address, "PYTHONPATH": str(JOBS.parents[2])}
+    command = [sys.executable, "-m", "cluster", "run", str(path), "--json"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "the data are made" in process.stderr.readline()
+        while not any(b'"step"' in events.read_bytes() for events in tmp_path.glob("runs/*/events.jsonl")):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"it ended with {process.wait(0.1)}")
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(output)["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("last_read", [None, "job: strategy none", "] line "], ids=["nothing", "plan", "logs"])

@@ -216,6 +216,23 @@ def test_batches_in_no_known_order_are_repeated_after_a_restart(tmp_path: Path, 
     assert ids(job.seen[4:]) == [*range(ROWS)]
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_a_second_fit_counts_on_or_is_refused(tmp_path: Path, files: Path) -> None:
+    job = Job(tmp_path, files)
+    context = job.context(None)
+    saving = epoch_saving(tf.keras.callbacks.Callback)
+    model = job.model(None)
+    model.fit(context.dataset("train"), epochs=2, verbose=0, callbacks=[saving(context)])
+    with pytest.raises(SpecError, match="a second fit .* would train nothing") as caught:
+        model.fit(context.dataset("train"), epochs=1, verbose=0, callbacks=[saving(context)])
+    assert caught.value.todo.startswith("count on, fit(initial_epoch=2, epochs=3), or")
+    model.fit(context.dataset("train"), initial_epoch=2, epochs=3, verbose=0, callbacks=[saving(context)])
+    assert len(job.seen) == 3 * BATCHES
+    resumed = job.context(3 * BATCHES)
+    model.fit(resumed.dataset("train"), epochs=2, verbose=0, callbacks=[saving(resumed)])  # was done before the restart
+    assert len(job.seen) == 3 * BATCHES
+
+
 def test_a_shared_dataset_counts_its_steps_and_shuffles_itself(tmp_path: Path, files: Path) -> None:
     context = Job(tmp_path, files).context(None)
     with pytest.raises(SpecError, match="does not shuffle a dataset of rows") as caught:

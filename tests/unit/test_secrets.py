@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.secrets import Mask, is_secret
+from cluster.secrets import Mask, is_secret, option_values
 from cluster.spec import JobSpec, mask_of, shown_document
 from cluster.spec_parts import RoleSpec
 
@@ -20,13 +20,39 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n  9w0BAQEFAASCBKcwggSj
         ("HF_TOKEN", True),
         ("API_KEY", True),
         ("AZURE_STORAGE_CONNECTION_STRING", True),
+        ("MYSQL_PWD", True),
+        ("DB_PASS", True),
+        ("KEY_PASSPHRASE", True),
+        ("GITHUB_PAT", True),
+        ("apiKey", True),
+        ("API_KEYS", True),
+        ("access_tokens", True),
+        ("privateKey", True),
         ("TOKENIZERS_PARALLELISM", False),
+        ("max_tokens", False),
+        ("feature_keys", False),
+        ("OLDPWD", False),
+        ("bypass", False),
         ("KEYBOARD", False),
         ("PATH", False),
     ],
 )
 def test_the_name_of_a_variable_says_whether_it_is_secret(name: str, secret: bool) -> None:
     assert is_secret(name) == secret
+
+
+def test_the_words_of_a_script_are_masked_after_such_an_option() -> None:
+    job = JobSpec(script=["train.py", "--api-key", "first-one", "--db-password=second", "--out", "not-a-secret"])
+    shown = ["train.py", "--api-key", "***", "--db-password=***", "--out", "not-a-secret"]
+    assert shown_document(job)["script"] == shown
+    assert mask_of(job, {}).text("first-one second not-a-secret") == "*** *** not-a-secret"
+    assert [*option_values(["--token"])] == [""]
+
+
+def test_passwords_in_uris_of_the_environment_are_masked() -> None:
+    environ = {"DATABASE_URL": "postgres://user:pass-word@host/db", "HTTPS_PROXY": "http://me:proxy-word@proxy:3128"}
+    mask = mask_of(JobSpec(script=["train.py"]), environ)
+    assert mask.text("postgres://user:pass-word@host/db proxy-word") == "postgres://user:***@host/db ***"
 
 
 def test_secrets_become_stars_wherever_they_stand() -> None:

@@ -57,6 +57,10 @@ def writes(ctx, lines):
         print(f"line {number}")
 
 
+def prepares():
+    print("the data are made", flush=True)
+
+
 def waits(ctx):
     """Reports one step, then nothing any more."""
     ctx.report(1)
