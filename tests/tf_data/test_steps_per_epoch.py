@@ -223,7 +223,7 @@ def test_a_second_fit_counts_on_or_is_refused(tmp_path: Path, files: Path) -> No
     saving = epoch_saving(tf.keras.callbacks.Callback)
     model = job.model(None)
     model.fit(context.dataset("train"), epochs=2, verbose=0, callbacks=[saving(context)])
-    with pytest.raises(SpecError, match="a second fit .* would train nothing") as caught:
+    with pytest.raises(SpecError, match=r"a second fit .* would train nothing") as caught:
         model.fit(context.dataset("train"), epochs=1, verbose=0, callbacks=[saving(context)])
     assert caught.value.todo.startswith("count on, fit(initial_epoch=2, epochs=3), or")
     model.fit(context.dataset("train"), initial_epoch=2, epochs=3, verbose=0, callbacks=[saving(context)])
