@@ -18,6 +18,7 @@ from cluster.spec_parts import DataSpec
 from pipelines.leases import Desk
 from pipelines.reader import Reader
 from pipelines.shards import Line, Sharding
+from pipelines.sources import Opened, open_source
 
 #: Strategies under which a dataset yields one replica's batch (custom is taken for one of them).
 SYNCHRONOUS = ("multi_worker_mirrored", "custom")
@@ -43,6 +44,7 @@ class Feed:
         standings: where the task stands in each dataset, if it is not on a coordinator.
         batch: rows of one step over all tasks: of the dataset that was trained on first, None before.
         made: how many shared datasets of each name there were.
+        opened: the files of each dataset; they are looked at once, and with filters or `on_error` read once.
     """
 
     spec: JobSpec
@@ -60,6 +62,7 @@ class Feed:
     standings: Standings = field(default_factory=Standings)
     batch: int | None = None
     made: Counter[str] = field(default_factory=Counter)
+    opened: dict[str, Opened] = field(default_factory=dict)
 
     @property
     def rows(self) -> Standings | Leases:
@@ -112,7 +115,7 @@ class Feed:
     def steps_per_epoch(self, name: str) -> int:
         """Steps in which all tasks together read every row once."""
         data = self.settings(name)
-        return -(-Reader(read_plan(data, self._sharding(name, data))).batches // self._batches_a_step())
+        return -(-self._reader(name, data, self._sharding(name, data), 0).batches // self._batches_a_step())
 
     def _whole(self, name: str, data: DataSpec) -> Any:
         """All rows, here, each iteration in the next epoch's order."""
@@ -141,10 +144,12 @@ class Feed:
         return file_dataset(reader, deterministic=data.deterministic, resumes=self.resumes, per_step=steps)
 
     def _reader(self, name: str, data: DataSpec, sharding: Sharding, shard: int, desk: Desk | None = None) -> Reader:
-        reader = Reader(read_plan(data, sharding, shard, desk))
-        if reader.skipped:
-            self.note(f"data.{name}: {reader.skipped}")
-        return reader
+        plan = read_plan(data, sharding, shard, desk)
+        if name not in self.opened:
+            self.opened[name] = open_source(plan.files, plan.request)
+            if skipped := self.opened[name].skipped:
+                self.note(f"data.{name}: {skipped}")
+        return Reader(plan, self.opened[name])
 
     def _list(self, shown: str, reader: Reader) -> None:
         """Have the launcher compare what this task sees with what the others do, see `cluster.same_data`."""
