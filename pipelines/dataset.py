@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines import remote
+from pipelines.damage import OnError
 from pipelines.decode import spec_of, tensor
 from pipelines.layout import Request
 from pipelines.listing import listed
@@ -80,6 +82,7 @@ def read_dataset(
     format: Format = "auto",
     features: Mapping[str, Any] | None = None,
     engine: Engine = "arrow",
+    on_error: OnError = "raise",
     **request: Any,
 ) -> tf.data.Dataset:
     """`file_dataset` without a job: the batches of one shard of `files`.
@@ -99,15 +102,18 @@ def read_dataset(
         format: `parquet`, `tfrecord` or, by the names of the files, `auto`.
         features: of the records in TFRecord files: see `pipelines.sources.Files`.
         engine: what decodes Parquet: `arrow`, or `tensorflow_io`, see `pipelines.tfio`.
+        on_error: what to do about data that cannot be read, see `pipelines.damage`; a warning tells what is left out.
         **request: fields of `pipelines.layout.Request`, such as `columns` and `label`.
 
     Raises:
         DataError: the files cannot be read as one table, or hold too few rows.
     """
     patterns = (files,) if isinstance(files, str) else tuple(files)
-    chosen, sharding = Files(patterns, format, features, engine=engine), Sharding(shards, batch, remainder)
-    plan = ReadPlan(chosen, Request(**request), sharding, shard, shuffle, seed, epoch, line)
-    return file_dataset(Reader(plan), repeat=repeat, deterministic=deterministic)
+    chosen, sharding = Files(patterns, format, features, on_error, engine), Sharding(shards, batch, remainder)
+    reader = Reader(ReadPlan(chosen, Request(**request), sharding, shard, shuffle, seed, epoch, line))
+    if reader.skipped:
+        warnings.warn(str(reader.skipped), stacklevel=2)
+    return file_dataset(reader, repeat=repeat, deterministic=deterministic)
 
 
 def leased_dataset(reader: Reader) -> tf.data.Dataset:

@@ -83,8 +83,8 @@ def records_of(
 
 def _numbers(features: Features, label: str | None) -> dict[str, str]:
     """The dtypes of the features that are one number a row, and not the label."""
-    of_rows = {name: one for name, one in features.context.items() if not one.ragged and one.shape == ()}
-    return {name: one.dtype for name, one in of_rows.items() if one.dtype != "string" and name != label}
+    of_rows = {name: str(one) for name, one in features.context.items() if not one.ragged and not one.shape}
+    return {name: dtype for name, dtype in of_rows.items() if dtype != "string" and name != label}
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,14 @@ def _refuse_what_needs_columns(request: Request) -> None:
 
 
 def _check_pack(features: Features, name: str, names: Sequence[str]) -> None:
-    """Refuse what is no matrix: features of more than one value or of several dtypes, or none at all."""
+    """Refuse what is no matrix: features of more than one value or of several dtypes."""
     found = {one: features.context.get(one) for one in names}
     fit = all(kind is not None and not kind.ragged and not kind.shape for kind in found.values())
     if fit and len({str(kind) for kind in found.values()}) == 1:
         return
     seen = ", ".join(f"{one} is {'of a sequence' if kind is None else kind}" for one, kind in found.items())
     todo = "cast them to one dtype with casts, and leave out what is ragged or has a shape"
-    raise DataError(f"pack {name} needs features of one value each and of one dtype", seen or "it has none", todo)
+    raise DataError(f"pack {name} needs features of one value each and of one dtype", seen, todo)
 
 
 def _changed(features: Features, request: Request) -> Features:

@@ -14,10 +14,12 @@ import tensorflow as tf
 
 from pipelines.dataset import PER_WORKER, file_dataset, read_dataset
 from pipelines.errors import DataError, data_error_in
+from pipelines.example_writer import example_of
 from pipelines.layout import Request
 from pipelines.reader import Reader, ReadPlan
 from pipelines.shards import Line, Sharding, left, rows_in, whole
 from pipelines.sources import Files
+from pipelines.tfrecord_writer import write_records
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -230,3 +232,29 @@ def test_errors_before_reading(tmp_path: Path, files: Path) -> None:
         read_dataset(str(tmp_path), batch=1)
     with pytest.raises(DataError, match=r"fewer rows than shards · 1003 rows, 1004 shards"):
         read_dataset(str(files), batch=1, shards=1004)
+
+
+def test_what_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1.0, 2.0, 3.0], "y": [1.0, 0.0, 1.0], "i": [7, 8, 9]}), tmp_path / "1.parquet")
+    (tmp_path / "2.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"2\.parquet"):
+        read_dataset(str(tmp_path), batch=3)
+    with pytest.warns(UserWarning, match=r"1 file left out: .*2\.parquet"):
+        dataset = read_dataset(str(tmp_path), batch=3, on_error="skip_files", pack={"m": "float64"}, label="i")
+    ((features, label),) = dataset
+    assert features["m"].numpy().tolist() == [[1.0, 1.0], [2.0, 0.0], [3.0, 1.0]]
+    assert label.numpy().tolist() == [7, 8, 9]
+
+
+def test_features_of_records_are_packed_by_dtype(tmp_path: Path) -> None:
+    records = [example_of({"a": [0.5], "b": [1.5], "y": [2.5], "i": [n], "s": [b"s"], "v": [1.0, 2.0]}) for n in (3, 4)]
+    write_records(str(tmp_path / "x.tfrecord"), records)
+    path = str(tmp_path / "x.tfrecord")
+    ((features, _),) = read_dataset(path, batch=2, pack={"m": "float32"}, label="y")
+    assert set(features) == {"m", "i", "s", "v"}
+    assert features["m"].numpy().tolist() == [[0.5, 1.5], [0.5, 1.5]]
+    (features,) = read_dataset(path, batch=2, pack={"m": "float32"}, casts={"i": "float32"}, columns=["i", "s"])
+    assert features["m"].numpy().tolist() == [[3.0], [4.0]]
+    for pack in ({"m": "int16"}, {"m": ()}):
+        with pytest.raises(DataError, match="pack m has no columns"):
+            read_dataset(path, batch=2, pack=pack)

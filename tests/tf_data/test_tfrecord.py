@@ -271,7 +271,6 @@ def test_a_cast_keeps_what_it_lets_through() -> None:
         (("seldom", "id"), "seldom is float32, id is int64"),
         (("vector", "vector"), "vector is float32\\[3\\]"),
         (("tags", "tags"), "tags is ragged string"),
-        ((), "it has none"),
     ],
 )
 def test_only_what_makes_a_matrix_is_packed(
