@@ -186,9 +186,7 @@ def prepare(spec: JobSpec, directory: str) -> None:
     if spec.prepare is None:
         return
     command = [sys.executable, "-m", "cluster.prepare", spec.prepare]
-    done = subprocess.run(
-        command, cwd=directory, check=False, stdout=2
-    )  # the descriptor: in notebooks sys.stderr has none
+    done = subprocess.run(command, cwd=directory, check=False, stdout=2)  # sys.stderr of a notebook is no file
     if done.returncode < 0:
         raise KeyboardInterrupt
     if done.returncode:
