@@ -62,6 +62,10 @@ GROUP_DEFAULTS: Document = {
 }
 
 
+#: Parts of the settings, which are no maps of Kubernetes.
+_PARTS = ("head", "rayJob", "submitter", "resources")
+
+
 class Values(Part):
     """A part of the settings; null is as good as nothing, as it is to Helm."""
 
@@ -327,15 +331,19 @@ def _with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given, over the chart's maps, and over those of its own group where resources are given."""
     groups = given.get("workerGroups")
     groups = groups if isinstance(groups, Mapping) else {}
-    whole = {name for name, group in groups.items() if isinstance(group, Mapping) and "resources" in group}
+    whole = {
+        name for name, group in groups.items() if isinstance(group, Mapping) and group.get("resources") is not None
+    }
     return _over({**DEFAULTS, "workerGroups": {n: g for n, g in GROUP_DEFAULTS.items() if n in whole}}, given)
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with what `above` says, as Helm lays values over a chart's: null takes a key away."""
+    """`below` with what `above` says, as Helm lays values over a chart's: null takes a key away, but no whole part."""
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
+        if value is None and key in _PARTS:  # such as `head:` with nothing but comments below it
+            continue
         if value is None and key in below:
             del out[key]
         else:

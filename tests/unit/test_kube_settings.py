@@ -117,8 +117,21 @@ def test_null_takes_a_map_away_and_is_no_value() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"head": None, "rayJob": None, "workerGroups": None},
+        {"head": {"resources": None}, "rayJob": {"submitter": None}},
+        {"rayJob": {"submitter": {"resources": None}}, "storage": None, "auth": None, "extraEnv": None},
+    ],
+)
+def test_a_part_with_nothing_in_it_is_as_good_as_none(document: dict[str, Any]) -> None:
+    """As YAML has it where all that stands below a key is comments."""
+    assert parse(document) == Settings()
+
+
 def test_a_group_without_resources_is_made_from_the_roles() -> None:
-    group = parse({"workerGroups": {"cpu": {"nodeSelector": {"pool": "a"}}}}).workerGroups["cpu"]
+    group = parse({"workerGroups": {"cpu": {"nodeSelector": {"pool": "a"}, "resources": None}}}).workerGroups["cpu"]
     assert group is not None
     assert (group.replicas, group.resources) == (None, None)
     assert parse({}).workerGroups == {}
