@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes what can be derived of the chart: values.schema.json, the README's table of values, and its dashboard.
+"""Writes what can be derived of the chart: its two schemas, the README's table of values, and its dashboard.
 
     python deploy/helm/generate.py            write the files
     python deploy/helm/generate.py --check    name those that are not as they would be written, and fail
 
-The schema is values.schema.yaml, written by hand, and the schema of a JobSpec, as `tfcluster schema` prints it. The
-table is made of the comments in values.yaml.
+values.schema.json is values.schema.yaml, written by hand, and the schema of a JobSpec, as `tfcluster schema` prints it;
+job.schema.json is the latter alone. The table is made of the comments in values.yaml.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def contents() -> dict[Path, str]:
     table = values_table((CHART / "values.yaml").read_text("utf-8"))
     return {
         CHART / "values.schema.json": json.dumps(values_schema(), indent=1, ensure_ascii=False) + "\n",
+        CHART / "job.schema.json": json.dumps(job_schema(), indent=1, ensure_ascii=False) + "\n",
         CHART / "dashboards" / dashboard.name: dashboard.read_text("utf-8"),
         readme: TABLE.sub(lambda _: table, readme.read_text("utf-8")),
     }
@@ -56,14 +57,35 @@ def contents() -> dict[Path, str]:
 
 def values_schema() -> dict[str, Any]:
     """The schema of values.yaml, in draft-07, which every Helm understands."""
-    from cluster.spec import json_schema
-
     schema: dict[str, Any] = yaml.safe_load((HERE / "values.schema.yaml").read_text("utf-8"))
-    job = draft_07(json_schema())
+    job = _job()
     parts = job.pop("definitions", {})
-    job.pop("$schema")
+    job["type"] = ["object", "string"]  # text, whose numbers Helm leaves alone, is looked into by a template
     schema["definitions"] |= {"JobSpec": job, **parts}
     return schema
+
+
+def job_schema() -> dict[str, Any]:
+    """The schema of a job that comes as text, for that template: less what explains it."""
+
+    def bare(schema: Any, names: bool = False) -> Any:
+        if isinstance(schema, list):
+            return [bare(part) for part in schema]
+        if not isinstance(schema, dict):
+            return schema
+        kept = {key: part for key, part in schema.items() if names or key not in ("description", "default")}
+        return {key: bare(part, key in ("properties", "definitions") and not names) for key, part in kept.items()}
+
+    made: dict[str, Any] = bare(_job())
+    return made
+
+
+def _job() -> dict[str, Any]:
+    from cluster.spec import json_schema
+
+    job: dict[str, Any] = draft_07(json_schema())
+    job.pop("$schema")
+    return job
 
 
 def draft_07(schema: Any) -> Any:

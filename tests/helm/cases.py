@@ -45,6 +45,27 @@ GPU_GROUP: dict[str, Any] = {
     },
 }
 S3: dict[str, Any] = {"uri": "s3://bucket/runs", "secretName": "s3-keys"}
+#: Where the small Pods run.
+PLACED: dict[str, Any] = {
+    "nodeSelector": {"pool": "small"},
+    "tolerations": [{"key": "small", "operator": "Exists"}],
+    "affinity": {"podAntiAffinity": {}},
+    "priorityClassName": "low",
+    "runtimeClassName": "gvisor",
+    "topologySpreadConstraints": GPU_GROUP["topologySpreadConstraints"],
+}
+EGRESS: list[Any] = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 443}]}]
+#: The job above as a text, with numbers that Helm would make others of.
+TEXT = """\
+# as it ran on a laptop
+entrypoint: train.py:train
+args: {epochs: 3, rate: 1.0e-07, rows: 12000000}
+timeouts: {stop: 20s}
+strategy: multi_worker_mirrored
+storage: ./runs   # here
+roles:
+  worker: {replicas: 2, cpus: 2}
+"""
 WATCHED: dict[str, Any] = {
     "tensorboard": {"enabled": True},
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
@@ -65,7 +86,11 @@ CASES: dict[str, dict[str, Any]] = {
         "storage": S3,
         "workerGroups": {"gpu": {**GPU_GROUP, "minReplicas": 0, "replicas": 0, "maxReplicas": 8}},
         "autoscaling": {"enabled": True},
-        "gcsFaultTolerance": {"redisAddress": "redis://redis:6379", "passwordSecret": {"name": "redis"}},
+        "gcsFaultTolerance": {
+            "redisAddress": "redis://redis:6379",
+            "passwordSecret": {"name": "redis"},
+            "usernameSecret": {"name": "redis"},
+        },
         "networkPolicy": {"namespaces": ["notebooks"]},
         "image": {"repository": "registry.example.com/ray-tfcluster", "digest": f"sha256:{'0' * 64}"},
         "imagePullSecrets": ["registry"],
@@ -95,7 +120,46 @@ CASES: dict[str, dict[str, Any]] = {
             "env": [{"name": "RAY_BACKEND_LOG_LEVEL", "value": "debug"}],
         }
     },
+    "cluster-placed": {
+        "rayJob": {"submitter": PLACED},
+        "tensorboard": {"enabled": True, **PLACED},
+        "storage": S3,
+        "extraAnnotations": {"sidecar.istio.io/inject": "false"},
+    },
+    "cluster-suspended": {"suspend": True, "rayVersion": "2.60.0rc1"},
+    "cluster-egress": {"networkPolicy": {"egress": EGRESS}, "tensorboard": {"enabled": True}, "storage": S3},
+    "cluster-said-twice": {
+        "extraEnv": [
+            {"name": "HOME", "value": "/data/home"},
+            {"name": "PYTHONPATH", "value": "/all"},
+            {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "1"},
+            {"name": "PYTHONPATH", "value": "/again"},
+        ],
+        "head": {"env": [{"name": "PYTHONPATH", "value": "/head"}]},
+        "workerGroups": {"cpu": {"env": [{"name": "PYTHONPATH", "value": "/cpu"}]}},
+        "extraVolumes": [
+            {"name": "tmp", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+        ],
+        "extraVolumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "data", "mountPath": "/home/tfcluster/", "subPath": "home"},
+            {"name": "data", "mountPath": "/data"},
+        ],
+        "extraLabels": {
+            "release": "other",
+            "app.kubernetes.io/part-of": "platform",
+            "app.kubernetes.io/component": "training",
+            "app.kubernetes.io/instance": "all",
+        },
+        "monitoring": {"enabled": True, "kind": "ServiceMonitor", "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True, "labels": {"release": "prometheus"}},
+        "autoscaling": {"enabled": True},
+    },
     "job": JOB,
+    "job-text": job(job=TEXT),
+    "job-text-on-a-cluster": job(job=TEXT, files={}, storage=S3, rayJob={"clusterName": "team"}),
+    "job-placed": job(rayJob={"submitter": PLACED}),
     "job-gpu": job(
         job={**JOB["job"], "roles": {"worker": {"replicas": 2, "gpus": 4, "cpus": 8}}},
         workerGroups={"cpu": None, "gpu": GPU_GROUP},
@@ -144,8 +208,13 @@ CASES: dict[str, dict[str, Any]] = {
         extraVolumes=[{"name": "scratch", "persistentVolumeClaim": {"claimName": "scratch"}}],
         extraVolumeMounts=[{"name": "scratch", "mountPath": "/scratch"}],
     ),
-    "job-egress": job(
-        networkPolicy={"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 443}]}]}
+    "job-egress": job(networkPolicy={"egress": EGRESS}),
+    "job-on-a-cluster-egress": job(
+        files={},
+        storage=S3,
+        rayJob={"clusterName": "team"},
+        networkPolicy={"egress": EGRESS},
+        tensorboard={"enabled": True},
     ),
     "cron": {**job(), "mode": "cron", "cron": {"schedule": "0 3 * * *", "timeZone": "Etc/UTC"}},
     "extras": {
@@ -178,6 +247,12 @@ CASES: dict[str, dict[str, Any]] = {
                 "data": {"HTTPS_PROXY": "http://proxy:3128"},
             },
             'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ include "tfcluster.name" . }}-more}\n',
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "alerts"},
+                "data": {"summary": "{{ `{{ $labels.pod }}` }} is down"},
+            },
         ],
     },
 }

@@ -18,6 +18,22 @@ Values = Mapping[str, Any]
 Document = dict[str, Any]
 
 
+class Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error, as it is to the API server."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def documents_of(text: str) -> list[Document]:
+    """The objects in the manifests."""
+    return [document for document in yaml.load_all(text, Loader) if document]
+
+
 class RefusedError(Exception):
     """Helm's words about values that it does not render."""
 
@@ -60,7 +76,7 @@ class Helm:
 
     def render(self, values: Values, release: str = "demo") -> list[Document]:
         """The manifests of a release."""
-        return [document for document in yaml.safe_load_all(self.text(values, release)) if document]
+        return documents_of(self.text(values, release))
 
     def one(self, kind: str, values: Values, name: str | None = None) -> Document:
         """The one object of `kind`, and of this name."""

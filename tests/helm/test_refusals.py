@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from cluster.locations import shown
+from cluster.secrets import NAMES as NAMES_OF_SECRETS
 from cluster.secrets import is_secret
 from tests.helm.cases import CASES, GPU_GROUP, JOB, S3, job
-from tests.helm.charts import Helm, RefusedError
+from tests.helm.charts import CHART, Helm, RefusedError
+from tests.unit.test_chart_values import SPECS
 
 
 def roles(**kinds: Any) -> dict[str, Any]:
@@ -26,6 +29,40 @@ def rule(policy: str, seconds: int = 0, **condition: str) -> dict[str, Any]:
 def rules(*given: dict[str, Any], **values: Any) -> dict[str, Any]:
     """The job with deletion rules."""
     return job(rayJob={"shutdownAfterJobFinishes": False, "deletionRules": list(given)}, **values)
+
+
+def text(words: str, **values: Any) -> dict[str, Any]:
+    """The job as this text."""
+    return job(job=words, **values)
+
+
+def schedule(words: str, **values: Any) -> dict[str, Any]:
+    """The job at these times."""
+    return {**CASES["cron"], "cron": {"schedule": words, **values}}
+
+
+def runs_in(source: dict[str, Any], **mount: Any) -> dict[str, Any]:
+    """The job with its runs in a volume of that source."""
+    return job(
+        job={**JOB["job"], "storage": "/data/runs"},
+        storage={},
+        extraVolumes=[{"name": "data", **source}],
+        extraVolumeMounts=[{"name": "data", "mountPath": "/data", **mount}],
+    )
+
+
+def mounts(*paths: str, **values: Any) -> dict[str, Any]:
+    """A volume that is mounted at these places."""
+    return {
+        "extraVolumes": [{"name": "data", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "data", "mountPath": path} for path in paths],
+        **values,
+    }
+
+
+def volumes(*names: str, **values: Any) -> dict[str, Any]:
+    """Volumes of these names."""
+    return {"extraVolumes": [{"name": name, "emptyDir": {}} for name in names], **values}
 
 
 ON_A_CLUSTER = job(files={}, storage=S3)
@@ -57,6 +94,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         ),
         "mounted: nothing",
     ),
+    "runs in a ConfigMap": (runs_in({"configMap": {"name": "a"}}), "mounted: nothing"),
+    "runs in a Secret": (runs_in({"secret": {"secretName": "a"}}), "mounted: nothing"),
+    "runs in what a driver makes for the Pod": (
+        runs_in({"csi": {"driver": "secrets-store.csi.k8s.io"}}),
+        "mounted: nothing",
+    ),
+    "runs in a mount to be read": (
+        runs_in({"persistentVolumeClaim": {"claimName": "a"}}, readOnly=True),
+        "mounted: nothing",
+    ),
+    "runs in a claim to be read": (
+        runs_in({"persistentVolumeClaim": {"claimName": "a", "readOnly": True}}),
+        "mounted: nothing",
+    ),
     "a folder that only begins alike": (
         job(job={**JOB["job"], "storage": "/storage2"}),
         "no lasting volume is mounted",
@@ -72,6 +123,127 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job(rayJob={"ttlSecondsAfterFinished": 60, "shutdownAfterJobFinishes": False}),
         "needs shutdownAfterJobFinishes · rayJob.ttlSecondsAfterFinished 60",
     ),
+    "ttl on a cluster": (
+        {**ON_A_CLUSTER, "rayJob": {"clusterName": "team", "ttlSecondsAfterFinished": 0}},
+        "rayJob.ttlSecondsAfterFinished 0, rayJob.clusterName team",
+    ),
+    "a claim for a cluster that is there": (
+        job(files={}, storage={"claim": {"create": True}}, rayJob={"clusterName": "team"}),
+        "storage.claim.create, rayJob.clusterName team",
+    ),
+    "files of a team's cluster": ({"files": {"train.py": ""}}, "takes no files · 1 files in mode cluster"),
+    "suspend of a job": (job(suspend=True), "suspend true in mode job · use rayJob.suspend"),
+    "suspend of a schedule": ({**CASES["cron"], "suspend": True}, "suspend true in mode cron · use cron.suspend"),
+    "jobs of a schedule that do not start": (
+        {**CASES["cron"], "rayJob": {"suspend": True}},
+        "rayJob.suspend true in mode cron · use cron.suspend",
+    ),
+    "requests of the head": ({"head": {"resources": {"limits": {"memory": "2Gi"}}}}, "head: memory 4Gi of 2Gi"),
+    "requests of a group": (
+        {"workerGroups": {"cpu": {"resources": {"requests": {"cpu": 8}}}}},
+        "more than its limit · workerGroups.cpu: cpu 8 of 2",
+    ),
+    "requests of another group": (
+        {"workerGroups": {"a": {"resources": {"requests": {"cpu": "1001m"}, "limits": {"cpu": 1, "memory": "1Gi"}}}}},
+        "workerGroups.a: cpu 1001m of 1",
+    ),
+    "requests of the submitter": (
+        job(rayJob={"submitter": {"resources": {"limits": {"cpu": "100m"}}}}),
+        "rayJob.submitter: cpu 200m of 100m",
+    ),
+    "requests of the autoscaler": (
+        {"autoscaling": {"enabled": True, "resources": {"limits": {"memory": "256Mi"}}}},
+        "autoscaling: memory 512Mi of 256Mi",
+    ),
+    "requests of TensorBoard": (
+        {"tensorboard": {"enabled": True, "resources": {"requests": {"memory": "3G"}}}, "storage": S3},
+        "tensorboard: memory 3G of 2Gi",
+    ),
+    "requests of another container": (
+        {"extraContainers": [{"name": "a", "image": "b", "resources": {"requests": {"cpu": 2}, "limits": {"cpu": 1}}}]},
+        "extraContainers, a: cpu 2 of 1",
+    ),
+    "a volume twice": (volumes("data", "data"), "the same name, or the chart has one of it · data in extraVolumes"),
+    "a volume called as Ray's memory": (volumes("shared-mem"), "shared-mem in extraVolumes"),
+    "a volume called as the job's": (volumes("job", **JOB), "job in extraVolumes"),
+    "a volume called as the storage": (
+        volumes("storage", storage={"claim": {"name": "runs"}}),
+        "storage in extraVolumes",
+    ),
+    "a volume called as the autoscaler's": (
+        volumes("api-token", autoscaling={"enabled": True}),
+        "api-token in extraVolumes",
+    ),
+    "a mount of no volume": (
+        {"extraVolumeMounts": [{"name": "data", "mountPath": "/data"}]},
+        "that no Pod has · data at /data in extraVolumeMounts",
+    ),
+    "a mount of the storage in all Pods": (
+        {"extraVolumeMounts": [{"name": "storage", "mountPath": "/data"}], "storage": {"claim": {"name": "runs"}}},
+        "storage at /data in extraVolumeMounts",
+    ),
+    "a mount of no volume beside Ray": (
+        {"extraContainers": [{"name": "a", "image": "b", "volumeMounts": [{"name": "job", "mountPath": "/job"}]}]},
+        "job at /job in extraContainers, a",
+    ),
+    "a place twice": (mounts("/data", "/data/"), "the same place · /data: data and data"),
+    "a place twice in /tmp": (mounts("/tmp", "/tmp"), "/tmp: data and data"),
+    "the place of Ray's memory": (mounts("/dev/shm"), "/dev/shm: shared-mem and data"),
+    "the place of the job": (mounts("/job/job.json", **JOB), "/job/job.json: job and data"),
+    "the place of a file": (mounts("/job/package/part.py", **JOB), "/job/package/part.py: job and data"),
+    "the place of the storage": (
+        mounts("/storage", storage={"claim": {"name": "runs"}}),
+        "/storage: storage and data",
+    ),
+    "the storage at home": (
+        {"storage": {"claim": {"name": "runs"}, "mountPath": "/home/tfcluster"}},
+        "/home/tfcluster: home and storage",
+    ),
+    "home where all may write": ({"home": "/tmp"}, "/tmp: tmp and home"),
+    "a container called as Ray's": (
+        {"extraContainers": [{"name": "ray-head", "image": "b"}]},
+        "extraContainers, ray-head",
+    ),
+    "a container twice": (
+        {"extraInitContainers": [{"name": "a", "image": "b"}], "extraContainers": [{"name": "a", "image": "b"}]},
+        "extraContainers, a",
+    ),
+    "a variable twice beside Ray": (
+        {"extraContainers": [{"name": "a", "image": "b", "env": [{"name": "A"}, {"name": "A"}]}]},
+        "a variable twice · A in extraContainers, a",
+    ),
+    "a number that Helm changes": (
+        job(job={**JOB["job"], "args": {"nested": [{"seed": 12345678901234567}]}}),
+        "job.args.nested[0].seed 12345678901234568 · give the job as text",
+    ),
+    "a number below that Helm changes": (
+        job(job={**JOB["job"], "args": {"a": -(2**53)}}),
+        "job.args.a -9007199254740992",
+    ),
+    "a text that is no YAML": (text("script: [a.py"), "no mapping in YAML · error converting YAML to JSON"),
+    "a text that is a list": (text("- a"), "no mapping in YAML"),
+    "a text with an unknown key": (text("script: a.py\nrols: {}"), "no valid one · job.rols is an unknown key"),
+    "a text with an unknown role": (text("script: a.py\nroles: {master: 1}"), "job.roles.master is an unknown key"),
+    "a text with an unknown key of a role": (
+        text("script: a.py\nroles: {worker: {replica: 2}}"),
+        "job.roles.worker.replica is an unknown key",
+    ),
+    "a text with a duration": (text("script: a.py\ntimeouts: {hang: soon}"), "job.timeouts.hang is soon"),
+    "a text that runs nothing": (text("name: a"), "neither entrypoint nor script"),
+    "a text that is too large": (text("script: a.py\nroles: {worker: 5}"), "5 tasks of CPU 1, room for 4"),
+    "a text in braces": (text("{script: a.py}"), "the chart's storage and a name · storage /storage, name demo"),
+    "a secret in a text": (
+        text("script: a.py\nroles: {worker: {env: {DB_PASSWORD: x}}}"),
+        "DB_PASSWORD in job.roles.worker.env",
+    ),
+    "a password in a text": (text("script: a.py\nstorage: s3://a:hush-hush@b"), "job.storage s3://a:***@b"),
+    "a password beside a text": (text("script: a.py  # s3://a:hush-hush@b"), "job script: a.py  # s3://a:***@b"),
+    "a password of no valid text": (
+        text("script: a.py\ndata: {a: {files: {b: s3://a:hush-hush@b}}}"),
+        "job.data.a.files is map[b:s3://a:***@b]",
+    ),
+    "a file that is the text": (text("script: a.py", files={"job.yaml": ""}), "or is job.yaml, which is the job"),
+    "a text for a team's cluster": ({"job": "script: a.py"}, "job in mode cluster"),
     "rules with shutdown": (job(rayJob={"deletionRules": [rule("DeleteSelf")]}), "exclude each other · 1 rules"),
     "a rule without condition": (
         job(rayJob={"shutdownAfterJobFinishes": False, "deletionRules": [{"policy": "DeleteSelf", "condition": {}}]}),
@@ -137,6 +309,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"gcsFaultTolerance": {"passwordSecret": {"name": "redis"}}},
         "passwordSecret.name redis",
     ),
+    "username without Redis": (
+        {"gcsFaultTolerance": {"usernameSecret": {"name": "redis"}}},
+        "there is a username and no Redis · gcsFaultTolerance.usernameSecret.name redis",
+    ),
+    "tokens of a candidate of an old Ray": ({"rayVersion": "2.51.0rc1"}, "knows no tokens · rayVersion 2.51.0rc1"),
     "Redis by variable": ({"extraEnv": [{"name": "RAY_REDIS_ADDRESS", "value": "a:1"}]}, "use gcsFaultTolerance"),
     "Redis by argument": ({"head": {"rayStartParams": {"redis-password": "x"}}}, "rayStartParams.redis-password"),
     "autoscaler by variable": (
@@ -162,6 +339,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a schedule of one job": (job(cron={"schedule": "0 3 * * *"}), "cron.schedule 0 3 * * * in mode job"),
     "no schedule": ({**CASES["cron"], "cron": {}}, "cron.schedule is empty"),
     "a zone in the schedule": ({**CASES["cron"], "cron": {"schedule": "TZ=UTC 0 3 * * *"}}, "use cron.timeZone"),
+    "a schedule in words": (schedule("every day at 3"), "none that KubeRay reads · every day at 3"),
+    "a schedule of four": (schedule("0 3 * *"), "none that KubeRay reads · 0 3 * *"),
+    "a schedule of six": (schedule("0 0 3 * * *"), "none that KubeRay reads · 0 0 3 * * *"),
+    "a minute of none": (schedule("60 3 * * *"), "none that KubeRay reads · 60 3 * * *"),
+    "a weekday of none": (schedule("0 3 * * 1-7"), "none that KubeRay reads · 0 3 * * 1-7"),
+    "a step of none": (schedule("*/0 3 * * *"), "none that KubeRay reads · */0 3 * * *"),
+    "an unknown word": (schedule("@nightly"), "none that KubeRay reads · @nightly"),
+    "a zone by its offset": (schedule("@daily", timeZone="UTC+1"), "no name of a time zone · UTC+1"),
+    "a zone in words": (schedule("@daily", timeZone="Central Europe"), "no name of a time zone · Central Europe"),
     "by hand on a schedule": ({**CASES["cron"], "rayJob": {"submissionMode": "InteractiveMode"}}, "InteractiveMode"),
     "files on a cluster": (job(storage=S3, rayJob={"clusterName": "team"}), "2 files, rayJob.clusterName team"),
     "code twice": (job(runtimeEnv={"working_dir": "s3://b/c.zip"}), "code comes from two places"),
@@ -333,6 +519,14 @@ NAMES = {
     "AZURE_STORAGE_CONNECTION_STRING": True,
     "MYSQL_PWD_OR_PASSWORD_1": True,
     "client_secret": True,
+    "MYSQL_PWD": True,
+    "db_pass": True,
+    "SSH_PASSPHRASE": True,
+    "OPENAI_APIKEY": True,
+    "ACCESS_KEYS": True,
+    "GITHUB_PAT": True,
+    "AUTH_TOKENS": True,
+    "BYPASS": False,
     "AWS_ACCESS_KEY_ID": False,
     "GOOGLE_APPLICATION_CREDENTIALS": False,  # the path of a file
     "KEYBOARD": False,
@@ -344,6 +538,7 @@ NAMES = {
 def test_a_secret_is_what_the_commands_take_for_one(helm: Helm) -> None:
     words = [f'{{{{ include "tfcluster.isSecret" "{name}" | quote }}}}' for name in NAMES]
     text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: secret}}\ndata: [{', '.join(words)}]\n"
+    assert json.dumps(NAMES_OF_SECRETS) in (CHART / "templates" / "_secrets.tpl").read_text("utf-8")
     found = helm.one("ConfigMap", {"extraObjects": [text]}, "secret")["data"]
     assert [word == "true" for word in found] == [is_secret(name) for name in NAMES] == list(NAMES.values())
 
@@ -357,6 +552,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a batch of none": (job(job={**JOB["job"], "data": {"train": {"files": "a", "batch": 0}}}), "batch"),
     "a duration": (job(job={**JOB["job"], "timeouts": {"hang": "10 parsecs"}}), "hang"),
     "a submission mode": (job(rayJob={"submissionMode": "K8sJob"}), "submissionMode"),
+    "a suspension in words": ({"suspend": "yes"}, "suspend"),
+    "a condition in words": ({"enabled": "yes"}, "enabled"),
+    "an unknown key of the submitter": (job(rayJob={"submitter": {"nodeSelectors": {}}}), "nodeSelectors"),
+    "a job that is a list": (job(job=["a.py"]), "job"),
     "a policy": (rules(rule("DeleteAll")), "policy"),
     "a negative ttl": (job(rayJob={"ttlSecondsAfterFinished": -1}), "ttlSecondsAfterFinished"),
     "a deadline of none": (job(rayJob={"activeDeadlineSeconds": 0}), "activeDeadlineSeconds"),
@@ -371,6 +570,34 @@ def test_the_schema_finds_it(helm: Helm, case: str) -> None:
     with pytest.raises(RefusedError, match="schema") as refused:
         helm.render(values)
     assert key in str(refused.value)
+
+
+FURTHER: list[tuple[dict[str, Any], bool]] = [
+    ({"resume": None, "args": {"a": None, "b": [1, {"c": 2.5}]}}, True),
+    ({"checkpoint": {"every": "epoch"}}, True),
+    ({"checkpoint": {"every": "epochs"}}, False),
+    ({"roles": {"worker": {"replicas": 1.5}}}, False),
+    ({"roles": {"worker": -1}}, False),
+    ({"roles": {"worker": {"env": {"A": 1}}}}, False),
+    ({"data": {"train": {"files": []}}}, False),
+    ({"data": {"train": {}}}, False),
+    ({"profile": {"steps": [1, 2, 3]}}, False),
+    ({"timeouts": 5}, False),
+    ({"strategy": "mirror"}, False),
+    ({"warm": "soon"}, False),
+    ({"entrypoint": ["a"]}, False),
+]
+
+
+@pytest.mark.parametrize(("document", "right"), [*SPECS, *FURTHER])
+def test_a_text_is_looked_into_as_values_are(helm: Helm, document: dict[str, Any], right: bool) -> None:
+    values = text(yaml.safe_dump(document), workerGroups={"cpu": {"replicas": 20}})
+    try:
+        said = helm.text(values)
+    except RefusedError as refused:  # also one that is right has no entrypoint, as it may be
+        said = str(refused)
+    assert ("the text of the job is no valid one" in said) != right
+    assert ("mode job needs a job" in said or "kind: RayJob" in said) == right
 
 
 ALLOWED: dict[str, dict[str, Any]] = {
@@ -419,6 +646,34 @@ ALLOWED: dict[str, dict[str, Any]] = {
         workerGroups={"cpu": {"rayStartParams": {"resources": "'{\"fpga\": 1}'"}}},
     ),
     "a resource that Ray finds by itself": roles(worker={"replicas": 2, "resources": {"accelerator_type:H100": 0.001}}),
+    "times of all kinds": schedule("0-30/10,45 */4 1,15 JAN-MAR,12 MON-FRI", timeZone="America/Argentina/Buenos_Aires"),
+    "a time that is a word": schedule("@every 1h30m", timeZone="Etc/GMT+2"),
+    "a step as large as may be": schedule("*/90 ? * * 0", timeZone="GMT-0"),
+    "requests as large as limits": {
+        "workerGroups": {"cpu": {"resources": {"requests": {"cpu": 0.7}, "limits": {"cpu": "700m"}}}},
+        "head": {"resources": {"requests": {"memory": "1024Mi"}, "limits": {"memory": "1Gi"}}},
+    },
+    "requests of what is not there": {"tensorboard": {"resources": {"requests": {"memory": "3G"}}}},
+    "volumes called as those that are not there": volumes("job", "storage", "api-token", "home"),
+    "the chart's own folder at another place too": {
+        "extraVolumeMounts": [{"name": "tmp", "mountPath": "/cache", "subPath": "cache"}]
+    },
+    "volumes of Ray's Pods beside Ray": {
+        "storage": {"claim": {"name": "runs"}},
+        "extraContainers": [
+            {
+                "name": "a",
+                "image": "b",
+                "volumeMounts": [{"name": n, "mountPath": f"/{n}"} for n in ("storage", "tmp", "home", "shared-mem")],
+            }
+        ],
+    },
+    "runs in a bucket that a driver mounts": runs_in({"csi": {"driver": "gcsfuse.csi.storage.gke.io"}}),
+    "runs on NFS": runs_in({"nfs": {"server": "a", "path": "/b"}}),
+    "a number that Helm does not change": job(job={**JOB["job"], "args": {"seed": 2**53 - 1, "rate": 1e-300}}),
+    "a large number that is text": text("entrypoint: a:b\nargs: {seed: 12345678901234567890}"),
+    "a text with words that are true to Helm": text("script: a.py\ndata: {a: {files: b, label: y}}"),
+    "a text at its end": text("---\nscript: a.py\n\n\n"),
     "a folder of the claim": job(job={**JOB["job"], "storage": "/storage/vision"}),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import shutil
@@ -15,9 +16,9 @@ import pytest
 import yaml
 
 from cluster.locations import SHARED_VARIABLE
-from cluster.spec import JobSpec, parse
-from tests.helm.cases import CASES, GOLDEN, GPU_GROUP, JOB, job
-from tests.helm.charts import CHART, Helm, cluster_of, pod_templates
+from cluster.spec import JobSpec, load, parse
+from tests.helm.cases import CASES, GOLDEN, GPU_GROUP, JOB, PLACED, TEXT, job
+from tests.helm.charts import CHART, Helm, cluster_of, documents_of, pod_templates
 
 FOLDER = Path(__file__).parent / "golden"
 KUBERNETES = ("1.30", "1.31", "1.32", "1.33", "1.34")
@@ -66,7 +67,7 @@ def test_golden(helm: Helm, case: str, request: pytest.FixtureRequest) -> None:
     path, rendered = FOLDER / f"{case}.yaml", helm.text(CASES[case])
     if request.config.getoption("--update", default=False):
         path.write_text(rendered, "utf-8")
-    assert list(yaml.safe_load_all(path.read_text("utf-8"))) == list(yaml.safe_load_all(rendered)), (
+    assert documents_of(path.read_text("utf-8")) == documents_of(rendered), (
         "pytest tests/helm --update writes what is rendered now; look at the difference"
     )
 
@@ -99,6 +100,66 @@ def test_the_job_arrives_as_it_was_written(helm: Helm, document: dict[str, Any])
     given = JobSpec.of({"name": "demo", **document})
     storage = given.storage if "://" in given.storage else "/storage"
     assert arrived == JobSpec.of({**given.to_document(), "storage": storage})
+
+
+NUMBERS: dict[str, Any] = {
+    "whole": 1.0,
+    "zero": 0.0,
+    "seed": 12345678901234567,
+    "below": -(2**60),
+    "large": 1e22,
+    "small": 1e-07,
+    "count": 3,
+    "nested": [{"rate": 2.0}],
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "values"),
+    [
+        ("ConfigMap", {}),
+        ("entrypoint", {"files": {}, "storage": {"uri": "s3://bucket/runs"}, "rayJob": {"clusterName": "team"}}),
+    ],
+)
+def test_numbers_of_a_text_arrive_as_what_they_were(
+    helm: Helm, where: str, values: Mapping[str, Any], tmp_path: Path
+) -> None:
+    text = yaml.safe_dump({"entrypoint": "train.py:train", "args": NUMBERS, "roles": {"worker": 1}}, sort_keys=False)
+    rendered = job(**{**values, "job": text})
+    if where == "ConfigMap":
+        arrived = helm.one("ConfigMap", rendered)["data"]["job.yaml"]
+    else:
+        encoded = helm.one("RayJob", rendered)["spec"]["entrypoint"].partition("echo ")[2].partition(" |")[0]
+        arrived = base64.b64decode(encoded).decode()
+    (tmp_path / "job.yaml").write_text(arrived)
+    spec = load(tmp_path / "job.yaml")
+    assert repr(spec.args) == repr(NUMBERS)  # 1.0 is no 1, though it equals it
+    assert spec.name == "demo"
+    assert spec.storage == values.get("storage", {"uri": "/storage"})["uri"]
+
+
+def test_a_file_is_a_text(helm: Helm, tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(TEXT)
+    command = ("template", "demo", str(CHART), "--namespace", "ml", "--set-file", f"job={path}")
+    documents = documents_of(helm.run(*command, values=job(job={})))
+    assert documents == helm.render(CASES["job-text"])
+    assert cluster_of(documents)["headGroupSpec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 50
+    (arrived,) = (d["data"]["job.yaml"] for d in documents if d["metadata"]["name"] == "demo-job")
+    assert arrived == TEXT.replace("storage: ./runs   # here", 'storage: "/storage"') + 'name: "demo"\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "storage"),
+    [("flights", "s3://bucket/flights"), ("flights", "runs"), (None, "/storage/a"), ("demo", None)],
+)
+def test_a_text_gets_what_it_lacks(helm: Helm, name: str | None, storage: str | None) -> None:
+    given = {key: value for key, value in (("name", name), ("storage", storage)) if value is not None}
+    text = yaml.safe_dump({"script": "a.py", **given}).removesuffix("\n")
+    data = helm.one("ConfigMap", job(job=text))["data"]["job.yaml"]
+    own = storage is not None and storage.startswith(("s3:", "/"))
+    arrived = documents_of(data)
+    assert arrived == [{"script": "a.py", "name": name or "demo", "storage": storage if own else "/storage"}]
 
 
 def test_files_lie_beside_the_job(helm: Helm) -> None:
@@ -220,23 +281,49 @@ def _metadata(value: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", ["cluster", "job", "job-suspended", "job-on-a-cluster", "cron", "cluster-open"])
 def test_notes_tell_what_to_type(helm: Helm, case: str, tmp_path: Path) -> None:
-    text = _notes(helm, case, tmp_path)
+    text = _notes(helm, CASES[case], tmp_path)
     assert "kubectl -n ml" in text
     assert ("patch rayjob demo" in text) == (case == "job-suspended")
-    assert ("port-forward service/demo-head-svc 8265" in text) == (case not in ("job-on-a-cluster", "cron"))
+    assert ("port-forward service/demo-head-svc 8265" in text) == case.startswith("cluster")
+    assert ("port-forward service/$CLUSTER-head-svc 8265" in text) == (case in ("job", "job-suspended"))
+    assert ("get secret demo -o" in text) == (case == "cluster")
+    assert ("get secret $CLUSTER -o" in text) == (case in ("job", "job-suspended"))
     assert ("asks for no token" in text) == (case == "cluster-open")
     assert ("/storage" in text) == (case in ("job", "job-suspended"))
+    assert "mode cluster" not in text
 
 
-def _notes(helm: Helm, case: str, folder: Path) -> str:
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (job(auth={"secretName": "mine"}), "get secret mine -o jsonpath="),
+        ({"suspend": True}, "has no Pods until suspend=false"),
+        (
+            {
+                "rayJob": {"suspend": True, "backoffLimit": 1, "submissionMode": "HTTPMode"},
+                "runtimeEnv": {"pip": ["a"]},
+            },
+            "in mode cluster: rayJob.suspend, rayJob.backoffLimit, rayJob.submissionMode, runtimeEnv.",
+        ),
+        (
+            {"tensorboard": {"enabled": True, "service": {"port": 80}}, "storage": {"uri": "s3://bucket/runs"}},
+            "port-forward service/demo-tensorboard 6006:80\n",  # a port below 1024 is root's
+        ),
+    ],
+)
+def test_notes_tell_more(helm: Helm, values: Mapping[str, Any], words: str, tmp_path: Path) -> None:
+    assert words in _notes(helm, values, tmp_path)
+
+
+def _notes(helm: Helm, values: Mapping[str, Any], folder: Path) -> str:
     """What the notes say: `helm template` leaves them out, so they are rendered as part of an object."""
     chart = folder / "tfcluster"
     shutil.copytree(CHART, chart)
     (chart / "templates" / "NOTES.txt").rename(chart / "notes.txt")
     wrapper = '{{ dict "kind" "Notes" "text" (tpl (.Files.Get "notes.txt") .) | toYaml }}\n'
     (chart / "templates" / "notes.yaml").write_text(wrapper)
-    rendered = helm.run("template", "demo", str(chart), "--namespace", "ml", values=CASES[case])
-    return next(str(d["text"]) for d in yaml.safe_load_all(rendered) if d and d["kind"] == "Notes")
+    rendered = helm.run("template", "demo", str(chart), "--namespace", "ml", values=values)
+    return next(str(d["text"]) for d in documents_of(rendered) if d["kind"] == "Notes")
 
 
 def test_a_field_that_kubernetes_does_not_know_is_found(helm: Helm) -> None:
@@ -248,7 +335,17 @@ def test_a_field_that_kubernetes_does_not_know_is_found(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("hands_over", ["ray job submit", "HTTP"])
-@pytest.mark.parametrize("case", ["job", "job-working-dir", "job-on-a-cluster", "job-on-a-cluster-working-dir"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "job",
+        "job-working-dir",
+        "job-on-a-cluster",
+        "job-on-a-cluster-working-dir",
+        "job-text",
+        "job-text-on-a-cluster",
+    ],
+)
 def test_the_entrypoint_passes_the_shells_that_it_meets(helm: Helm, case: str, hands_over: str, tmp_path: Path) -> None:
     """KubeRay puts it into a command for bash, `ray job submit` joins its words, and Ray runs that by sh."""
     (tmp_path / "job").mkdir()
@@ -256,10 +353,10 @@ def test_the_entrypoint_passes_the_shells_that_it_meets(helm: Helm, case: str, h
     program = tmp_path / "bin" / "tfcluster"
     program.write_text(f'#!/bin/sh\npwd > {tmp_path}/folder\necho "$1" > {tmp_path}/command\ncp "$2" {tmp_path}/seen\n')
     program.chmod(0o755)
-    documents = helm.render(CASES[case])
+    documents, name = helm.render(CASES[case]), "job.yaml" if "text" in case else "job.json"
     for document in documents:
         if document["metadata"]["name"] == "demo-job":
-            (tmp_path / "job" / "job.json").write_text(document["data"]["job.json"])
+            (tmp_path / "job" / name).write_text(document["data"][name])
     entrypoint = next(d["spec"]["entrypoint"] for d in documents if d["kind"] == "RayJob").replace(
         "/job/", f"{tmp_path}/job/"
     )
@@ -271,8 +368,10 @@ def test_the_entrypoint_passes_the_shells_that_it_meets(helm: Helm, case: str, h
     cwd, path = tmp_path / "job", f"{tmp_path / 'bin'}:/usr/bin:/bin"
     subprocess.run(entrypoint, shell=True, cwd=cwd, env={"PATH": path, "TMPDIR": str(tmp_path)}, check=True, timeout=20)
     assert (tmp_path / "command").read_text() == "run\n"
-    assert ((tmp_path / "folder").read_text().strip() == str(cwd)) == (case != "job-on-a-cluster")
-    arrived = parse(json.loads((tmp_path / "seen").read_text()))
+    away = case in ("job-on-a-cluster", "job-text-on-a-cluster")
+    assert ((tmp_path / "folder").read_text().strip() == str(cwd)) == (not away)
+    shutil.copy(tmp_path / "seen", tmp_path / name)
+    arrived = load(tmp_path / name)
     assert arrived.args == JOB["job"]["args"]
     assert arrived.name == "demo"
 
@@ -309,6 +408,15 @@ def test_the_entrypoint_passes_the_shells_that_it_meets(helm: Helm, case: str, h
         ("cluster", "upgradeStrategy.type", "None"),
         ("cluster", "enableInTreeAutoscaling", None),
         ("cluster", "headGroupSpec.template.spec.restartPolicy", None),
+        ("cluster", "suspend", None),
+        ("cluster-suspended", "suspend", True),
+        ("cluster-suspended", "rayVersion", "2.60.0rc1"),
+        (
+            "cluster-everything",
+            "gcsFaultToleranceOptions.redisUsername",
+            {"valueFrom": {"secretKeyRef": {"name": "redis", "key": "username"}}},
+        ),
+        ("job-text", "entrypoint", "tfcluster run /job/job.yaml"),
         ("cluster-everything", "enableInTreeAutoscaling", True),
         ("cluster-everything", "autoscalerOptions.version", "v2"),
         ("cluster-everything", "headGroupSpec.template.spec.restartPolicy", "Never"),
@@ -347,6 +455,25 @@ def test_disruptions_leave_the_head_and_the_fewest_workers(helm: Helm) -> None:
     kept = {d["metadata"]["name"]: d["spec"] for d in helm.render(values) if d["kind"] == "PodDisruptionBudget"}
     assert {name: spec["minAvailable"] for name, spec in kept.items()} == {"demo-head": 1, "demo-cpu": 1}
     assert kept["demo-cpu"]["selector"]["matchLabels"]["ray.io/group"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("group", "scales", "fewest"),
+    [
+        ({"replicas": 3}, False, 2),  # all three would keep a drain waiting for ever
+        ({"replicas": 3, "minReplicas": 3}, False, 2),
+        ({"replicas": 3, "minReplicas": 1}, False, 1),
+        ({"replicas": 1}, False, None),
+        ({"replicas": 0}, False, None),
+        ({"replicas": 3, "minReplicas": 3, "maxReplicas": 5}, True, 3),
+        ({"replicas": 3}, True, None),
+    ],
+)
+def test_a_drain_gets_on(helm: Helm, group: dict[str, int], scales: bool, fewest: int | None) -> None:
+    values = {"podDisruptionBudget": {"enabled": True}, "workerGroups": {"cpu": group}}
+    documents = helm.render({**values, "autoscaling": {"enabled": scales}})
+    kept = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "PodDisruptionBudget"}
+    assert kept.get("demo-cpu", {}).get("minAvailable") == fewest
 
 
 @pytest.mark.parametrize(("case", "storage"), [("job-gpu", "s3://bucket/runs"), ("cluster-existing-claim", "/storage")])
@@ -391,3 +518,69 @@ def test_extras_reach_pods_that_only_talk_to_the_head(helm: Helm, who: str) -> N
     assert {e["name"] for e in container["env"]} >= {"HF_TOKEN", "NCCL_DEBUG", "HOME"}
     assert container["envFrom"] == extras["extraEnvFrom"]
     assert {volume["name"] for volume in pod["volumes"]} == {"tmp", "home", "data"}  # it need not see runs
+
+
+def test_braces_that_are_no_template(helm: Helm) -> None:
+    assert helm.one("ConfigMap", CASES["extras"], "alerts")["data"] == {"summary": "{{ $labels.pod }} is down"}
+
+
+@pytest.mark.parametrize("who", ["test", "tensorboard", "ray-job-submitter"])
+def test_the_small_pods_have_a_place(helm: Helm, who: str) -> None:
+    documents = helm.render(CASES["job-placed" if who == "ray-job-submitter" else "cluster-placed"])
+    (pod,) = (pod for _, pod in pod_templates(documents) if pod["containers"][0]["name"] == who)
+    assert {key: pod.get(key) for key in PLACED} == PLACED
+
+
+def test_annotations_reach_the_test(helm: Helm) -> None:
+    annotations = helm.one("Pod", CASES["cluster-placed"])["metadata"]["annotations"]
+    assert annotations["sidecar.istio.io/inject"] == "false"
+    assert annotations["helm.sh/hook"] == "test"
+
+
+def test_the_most_particular_variable_wins(helm: Helm) -> None:
+    documents = helm.render(CASES["cluster-said-twice"])
+    env = {
+        pod["containers"][0]["name"]: {e["name"]: e["value"] for e in pod["containers"][0]["env"] if "value" in e}
+        for _, pod in pod_templates(documents)
+    }
+    assert {name: variables["PYTHONPATH"] for name, variables in env.items()} == {
+        "ray-head": "/head",
+        "ray-worker": "/cpu",
+        "test": "/again",
+    }
+    assert {variables["HOME"] for variables in env.values()} == {"/data/home"}
+    assert env["ray-head"]["RAY_JOB_STOP_WAIT_TIME_S"] == "40"  # the head's, which are more particular than all Pods'
+    assert env["ray-worker"]["RAY_JOB_STOP_WAIT_TIME_S"] == "1"
+
+
+def test_a_volume_of_the_values_stands_for_the_charts(helm: Helm) -> None:
+    given = CASES["cluster-said-twice"]
+    documents = helm.render(given)
+    mounts = [
+        *(pod["containers"][0]["volumeMounts"] for _, pod in pod_templates(documents)),
+        cluster_of(documents)["autoscalerOptions"]["volumeMounts"],
+    ]
+    for found in mounts:
+        assert [m for m in found if m["mountPath"].rstrip("/") in ("/tmp", "/home/tfcluster")] == given[
+            "extraVolumeMounts"
+        ][:2]
+    for _, pod in pod_templates(documents):
+        assert [v for v in pod["volumes"] if v["name"] == "tmp"] == given["extraVolumes"][:1]
+
+
+def test_labels_of_the_chart_stand_over_others(helm: Helm) -> None:
+    documents = helm.render(CASES["cluster-said-twice"])
+    own = {"app.kubernetes.io/instance": "demo", "app.kubernetes.io/part-of": "tfcluster"}
+    for document in documents:
+        assert own.items() <= document["metadata"]["labels"].items(), document["kind"]
+        assert document["metadata"]["labels"]["app.kubernetes.io/component"] != "training"
+    release = {d["kind"]: d["metadata"]["labels"]["release"] for d in documents}
+    assert (release["ServiceMonitor"], release["ConfigMap"], release["RayCluster"]) == (*["prometheus"] * 2, "other")
+    (service,) = (d for d in documents if d["kind"] == "Service")
+    (monitor,) = (d for d in documents if d["kind"] == "ServiceMonitor")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+def test_a_key_that_stands_twice_is_found() -> None:
+    with pytest.raises(yaml.YAMLError, match="release stands there twice"):
+        documents_of("metadata:\n  labels:\n    release: a\n    team: b\n    release: a\n")

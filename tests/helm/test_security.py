@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helm.cases import CASES
+from tests.helm.cases import CASES, EGRESS
 from tests.helm.charts import Document, Helm, cluster_of, pod_templates
 
 every_case = pytest.mark.parametrize("case", CASES)
@@ -56,8 +56,29 @@ def test_what_is_mounted_is_there(helm: Helm, case: str) -> None:
             assert {mount["name"] for mount in mounts} <= set(volumes), place
             assert len({mount["mountPath"] for mount in mounts}) == len(mounts), place
             home = next((e["value"] for e in container.get("env", []) if e["name"] == "HOME"), None)
-            if home is not None:
+            if home is not None and case != "cluster-said-twice":
                 assert {"/tmp", home} <= {mount["mountPath"] for mount in mounts}, place
+
+
+@every_case
+def test_nothing_stands_twice_in_a_pod(helm: Helm, case: str) -> None:
+    """These lists are maps to the API server, which refuses them."""
+    documents = helm.render(CASES[case])
+    for place, pod in pod_templates(documents):
+        assert_distinct(place, "name", containers(pod))
+        assert_distinct(place, "name", pod.get("volumes", []))
+        for container in containers(pod):
+            assert_distinct(place, "name", container.get("env", []))
+            assert_distinct(place, "mountPath", container.get("volumeMounts", []))
+    if any("autoscalerOptions" in str(document) for document in documents):
+        options = cluster_of(documents)["autoscalerOptions"]
+        assert_distinct("autoscaler", "name", options["env"])
+        assert_distinct("autoscaler", "mountPath", options["volumeMounts"])
+
+
+def assert_distinct(place: str, key: str, items: list[Document]) -> None:
+    found = [item[key].rstrip("/") for item in items]
+    assert len(set(found)) == len(found), (place, key, found)
 
 
 @every_case
@@ -118,7 +139,7 @@ def allowed(policies: list[Document], labels: dict[str, str]) -> dict[str, set[i
         matches = selector.get("matchLabels", {}).items() <= labels.items() and all(
             labels.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", [])
         )
-        for rule in policy["spec"]["ingress"] if matches else []:
+        for rule in policy["spec"].get("ingress", []) if matches else []:
             for peer in rule["from"]:
                 space = peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name", "")
                 pods = peer.get("podSelector", {})
@@ -154,6 +175,42 @@ def test_nobody_reaches_tensorboard_unless_told(helm: Helm) -> None:
     assert len(board) == 1
     assert board[0]["spec"]["ingress"] == []
     assert board[0]["spec"]["policyTypes"] == ["Ingress"]
+
+
+def peers_of(rule: Document) -> list[tuple[dict[str, str], set[int]]]:
+    """Labels of the Pods that a rule of egress lets out to, and their ports; no ports are all."""
+    ports = {port["port"] for port in rule.get("ports", [])}
+    return [(peer["podSelector"]["matchLabels"], ports) for peer in rule.get("to", []) if "podSelector" in peer]
+
+
+@pytest.mark.parametrize("case", ["cluster-egress", "job-egress", "job-on-a-cluster-egress"])
+def test_what_goes_out_is_listed_for_all_pods(helm: Helm, case: str) -> None:
+    documents = helm.render(CASES[case])
+    out = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy" and "Egress" in d["spec"]["policyTypes"]]
+    assert len(out) == 1
+    own = {"app.kubernetes.io/instance": "demo", "app.kubernetes.io/part-of": "tfcluster"}
+    assert out[0]["podSelector"] == {"matchLabels": own}
+    pods = [labels for document in documents for labels in pod_labels(document)]
+    components = {"cluster-egress": {"head", "worker", "tensorboard", "test"}, "job-egress": {"head", "worker"}}
+    expected = components.get(case, {"tensorboard"}) | ({"submitter"} if case.startswith("job") else set())
+    assert {labels["app.kubernetes.io/component"] for labels in pods} == expected
+    assert all(own.items() <= labels.items() for labels in pods)
+    peers = [peer for rule in out[0]["egress"] for peer in peers_of(rule)]
+    team: dict[str, str] = {"ray.io/cluster": "team", "ray.io/node-type": "head"}
+    assert peers == [(own, set()), *([(team, {8265})] if "on-a-cluster" in case else [])]
+    assert {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]} in out[0]["egress"]
+    assert out[0]["egress"][-1] == EGRESS[0]
+
+
+def pod_labels(value: Any) -> list[dict[str, str]]:
+    """Labels of all Pods and Pod templates in it."""
+    if isinstance(value, list):
+        return [found for part in value for found in pod_labels(part)]
+    if not isinstance(value, dict):
+        return []
+    spec = value.get("spec")
+    own = [value["metadata"]["labels"]] if isinstance(spec, dict) and "containers" in spec else []
+    return own + [found for part in value.values() for found in pod_labels(part)]
 
 
 def test_every_pod_is_under_a_policy(helm: Helm) -> None:

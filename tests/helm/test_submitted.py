@@ -11,7 +11,7 @@ from cluster.kube_groups import groups_of
 from cluster.kube_job import Code, ray_job
 from cluster.kube_settings import parse
 from cluster.spec import parse as parse_spec
-from tests.helm.cases import GPU_GROUP, JOB, S3
+from tests.helm.cases import GPU_GROUP, JOB, PLACED, S3
 from tests.helm.charts import Document, Helm, RefusedError
 
 CODE = Code(("tfcluster", "run", "tfcluster-job.json"), b"zip")
@@ -43,6 +43,31 @@ CASES: dict[str, dict[str, Any]] = {
             "backoffLimit": 2,
             "activeDeadlineSeconds": 3600,
         },
+    },
+    "small Pods have a place": {
+        "storage": S3,
+        "workerGroups": {"cpu": CPU_GROUP},
+        "rayJob": {"submitter": {**PLACED, "resources": {"limits": {"cpu": "2"}}}},
+    },
+    "said twice": {
+        "storage": S3,
+        "workerGroups": {"cpu": {**CPU_GROUP, "env": [{"name": "A", "value": "group"}, {"name": "B", "value": "b"}]}},
+        "head": {"env": [{"name": "A", "value": "head"}, {"name": "A", "value": "again"}]},
+        "extraEnv": [
+            {"name": "A", "value": "all"},
+            {"name": "HOME", "value": "/elsewhere"},
+            {"name": "RAY_JOB_STOP_WAIT_TIME_S", "value": "1"},
+        ],
+        "extraVolumes": [
+            {"name": "tmp", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+        ],
+        "extraVolumeMounts": [
+            {"name": "data", "mountPath": "/home/tfcluster", "subPath": "home"},
+            {"name": "data", "mountPath": "/data"},
+            {"name": "tmp", "mountPath": "/cache"},
+        ],
+        "extraLabels": {"app.kubernetes.io/part-of": "platform", "app.kubernetes.io/component": "training"},
     },
     "extras": {
         "storage": S3,
@@ -124,7 +149,7 @@ ROOM: dict[str, tuple[dict[str, Any], bool]] = {
 @pytest.mark.parametrize("case", ROOM)
 def test_the_same_room(helm: Helm, case: str) -> None:
     job, fits = ROOM[case]
-    groups = {"cpu": SMALL, "gpu": GPUS}
+    groups = {"cpu": None, "small": SMALL, "gpu": GPUS}
     values = {"mode": "job", "job": {**SCRIPT, **job}, "storage": S3, "workerGroups": groups}
     if fits:
         groups_of(parse_spec(values["job"]), parse({"workerGroups": groups}))

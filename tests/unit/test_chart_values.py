@@ -79,7 +79,7 @@ def test_the_schema_is_one_of_draft_07(schema: dict[str, Any], values: dict[str,
 
 
 def test_every_value_is_in_the_schema(schema: dict[str, Any], values: dict[str, Any]) -> None:
-    assert set(schema["properties"]) == {*values, "global"}
+    assert set(schema["properties"]) == {*values, "global", "enabled"}
 
 
 def leaves(value: Any, path: str = "") -> Iterator[str]:

@@ -13,10 +13,10 @@ authOptions:
 {{- if .redisAddress }}
 gcsFaultToleranceOptions:
   redisAddress: {{ .redisAddress | quote }}
-  {{- with .passwordSecret }}
-  {{- if .name }}
-  redisPassword:
-    valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+  {{- range $field, $secret := dict "redisPassword" .passwordSecret "redisUsername" .usernameSecret }}
+  {{- if $secret.name }}
+  {{ $field }}:
+    valueFrom: {secretKeyRef: {name: {{ $secret.name }}, key: {{ $secret.key }}}}
   {{- end }}
   {{- end }}
   {{- with .externalStorageNamespace }}
@@ -79,6 +79,5 @@ env:
   {{- include "tfcluster.user" . | nindent 2 }}
 volumeMounts:
   - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
-  - {name: tmp, mountPath: /tmp}
-  - {name: home, mountPath: {{ .Values.home }}}
+  {{- include "tfcluster.writableMounts" . | nindent 2 }}
 {{- end }}

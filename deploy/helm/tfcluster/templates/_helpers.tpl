@@ -1,17 +1,24 @@
 {{/* Names, labels, and where things are. */}}
 
+{{/* The release's, and the alias where the chart is part of another one, perhaps twice. */}}
 {{- define "tfcluster.name" -}}
-{{ .Values.fullnameOverride | default .Release.Name }}
+{{- $alias := ternary "" (printf "-%s" .Chart.Name) (eq .Chart.Name "tfcluster") -}}
+{{ .Values.fullnameOverride | default (printf "%s%s" .Release.Name $alias) }}
 {{- end }}
 
-{{/* What the Pods of this release are selected by. It never changes. */}}
+{{/* What Pods are selected by: those of this cluster or job, of which a release may have several. It never changes. */}}
 {{- define "tfcluster.selector" -}}
-app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/instance: {{ include "tfcluster.name" . | quote }}
 app.kubernetes.io/part-of: tfcluster
 {{- end }}
 
-{{/* Labels of an object: (list $ "component"). */}}
+{{/* Labels of an object: (list $ "component"), and more as a third. The chart's own stand over them, and all over extraLabels. */}}
 {{- define "tfcluster.labels" -}}
+{{- $more := dict }}{{ if gt (len .) 2 }}{{ $more = index . 2 | default dict }}{{ end }}
+{{- toYaml (merge (include "tfcluster.ownLabels" . | fromYaml) $more (index . 0).Values.extraLabels) }}
+{{- end }}
+
+{{- define "tfcluster.ownLabels" -}}
 {{- $ := index . 0 -}}
 app.kubernetes.io/name: tfcluster
 {{ include "tfcluster.selector" $ }}
@@ -19,9 +26,6 @@ app.kubernetes.io/component: {{ index . 1 }}
 app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ $.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" }}
-{{- with $.Values.extraLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end }}
 
 {{/* Labels of a Pod: (list $ "component" labels). KubeRay selects the head by app.kubernetes.io/name: not ours to set. */}}
@@ -84,7 +88,7 @@ annotations:
 
 {{/* Where the job's runs go: its own place where that means the same on every node, else the chart's. */}}
 {{- define "tfcluster.jobStorage" -}}
-{{- $own := .Values.job.storage | default "" -}}
+{{- $own := (include "tfcluster.job" . | fromJson).storage | default "" -}}
 {{- if or (contains "://" $own) (hasPrefix "/" $own) -}}
 {{ $own }}
 {{- else -}}
@@ -135,10 +139,7 @@ ray.io/priority-class-name: {{ . }}
 name: {{ include "tfcluster.name" . }}
 namespace: {{ .Release.Namespace }}
 labels:
-  {{- include "tfcluster.labels" (list . .Values.mode) | nindent 2 }}
-  {{- with include "tfcluster.queueLabels" . | trim }}
-  {{- . | nindent 2 }}
-  {{- end }}
+  {{- include "tfcluster.labels" (list . .Values.mode (include "tfcluster.queueLabels" . | fromYaml)) | nindent 2 }}
 {{- with .Values.extraAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}

@@ -40,11 +40,43 @@ rayClusterSpec:
 {{- end }}
 {{- end }}
 
-{{/* The job as JSON: numbers such as 1e-07 are text to many a reader of YAML. */}}
+{{/* The job as a mapping, also where it is given as text. */}}
+{{- define "tfcluster.job" -}}
+{{- if kindIs "string" .Values.job }}{{ fromYaml .Values.job | toJson }}{{ else }}{{ toJson .Values.job }}{{ end -}}
+{{- end }}
+
+{{- define "tfcluster.jobFile" -}}
+job.{{ ternary "yaml" "json" (kindIs "string" .Values.job) }}
+{{- end }}
+
+{{/*
+The job with its storage, and with a name: as text, if it was given as such, else as JSON, for numbers such as 1e-07 are
+text to many a reader of YAML.
+*/}}
 {{- define "tfcluster.jobDocument" -}}
-{{- $storage := include "tfcluster.jobStorage" . -}}
-{{- $given := dict "name" (include "tfcluster.name" .) -}}
-{{- toPrettyJson (merge (dict "storage" $storage) .Values.job $given) }}
+{{- $storage := dict "storage" (include "tfcluster.jobStorage" .) -}}
+{{- $name := dict "name" (include "tfcluster.name" .) -}}
+{{- if kindIs "string" .Values.job -}}
+{{- include "tfcluster.jobText" (list .Values.job (merge $storage (include "tfcluster.job" . | fromJson) $name)) -}}
+{{- else -}}
+{{- toPrettyJson (merge $storage .Values.job $name) }}
+{{- end -}}
+{{- end }}
+
+{{/* A text of YAML that says what it said, and the storage and name of this mapping: (list text mapping). */}}
+{{- define "tfcluster.jobText" -}}
+{{- $text := index . 0 | trimSuffix "\n" -}}
+{{- $wanted := index . 1 -}}
+{{- $given := fromYaml $text -}}
+{{- range $key := list "name" "storage" -}}
+{{- $line := printf "%s: %s" $key (get $wanted $key | toJson) -}}
+{{- if not (hasKey $given $key) }}{{ $text = printf "%s\n%s" $text $line }}
+{{- else if ne (get $given $key | toJson) (get $wanted $key | toJson) }}{{ $text = regexReplaceAllLiteral (printf "(?m)^%s:.*$" $key) $text $line }}{{ end -}}
+{{- end -}}
+{{- if ne (fromYaml $text | toJson) ($wanted | toJson) -}}
+{{- include "tfcluster.refuse" (list "the text of the job cannot be given the chart's storage and a name" (printf "storage %s, name %s" $wanted.storage $wanted.name) "write it as job.yaml is written, a key a line; or give both in it") -}}
+{{- end -}}
+{{ $text }}
 {{- end }}
 
 {{/*
@@ -52,15 +84,20 @@ What Ray runs. The text passes two shells, so it has no variables and no double 
 the current folder, where the spec must be too. Where the cluster is not ours the spec comes along as text.
 */}}
 {{- define "tfcluster.entrypoint" -}}
-{{- $spec := "cat /job/job.json" -}}
-{{- if .Values.rayJob.clusterName }}{{ $spec = printf "echo %s | base64 -d" (include "tfcluster.jobDocument" . | fromJson | toJson | b64enc) }}{{ end -}}
-{{- $run := printf "%s > tfcluster-job.json && exec tfcluster run tfcluster-job.json" $spec -}}
+{{- $file := include "tfcluster.jobFile" . -}}
+{{- $spec := printf "cat /job/%s" $file -}}
+{{- if .Values.rayJob.clusterName -}}
+{{- $document := include "tfcluster.jobDocument" . -}}
+{{- if hasSuffix ".json" $file }}{{ $document = $document | fromJson | toJson }}{{ end -}}
+{{- $spec = printf "echo %s | base64 -d" ($document | b64enc) -}}
+{{- end -}}
+{{- $run := printf "%s > tfcluster-%s && exec tfcluster run tfcluster-%s" $spec $file $file -}}
 {{- if .Values.runtimeEnv.working_dir -}}
 sh -c '{{ $run }}'
 {{- else if .Values.rayJob.clusterName -}}
 sh -c 'cd $(mktemp -d) && {{ $run }}'
 {{- else -}}
-tfcluster run /job/job.json
+tfcluster run /job/{{ $file }}
 {{- end -}}
 {{- end }}
 
@@ -75,6 +112,9 @@ metadata:
   {{- end }}
 spec:
   {{- include "tfcluster.podSettings" . | nindent 2 }}
+  {{- with include "tfcluster.placement" .Values.rayJob.submitter }}
+  {{- . | nindent 2 }}
+  {{- end }}
   restartPolicy: Never
   containers:
     - name: ray-job-submitter

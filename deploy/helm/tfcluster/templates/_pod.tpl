@@ -40,14 +40,21 @@ securityContext:
 {{- define "tfcluster.variables" -}}
 {{- $ := index . 0 -}}
 env:
-  {{- include "tfcluster.user" $ | nindent 2 }}
-  {{- with concat $.Values.extraEnv (index . 1) }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "tfcluster.distinct" (concat (include "tfcluster.user" $ | fromYamlArray) $.Values.extraEnv (index . 1)) | nindent 2 }}
 {{- with concat (index . 2) $.Values.extraEnvFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* Variables, each once: the last one of a name, which is the most particular, where the first one stood. */}}
+{{- define "tfcluster.distinct" -}}
+{{- $last := dict -}}
+{{- $names := list -}}
+{{- range . }}{{ $_ := set $last .name . }}{{ $names = append $names .name }}{{ end -}}
+{{- $kept := list -}}
+{{- range uniq $names }}{{ $kept = append $kept (get $last .) }}{{ end -}}
+{{- toYaml $kept }}
 {{- end }}
 
 {{/* What is mounted where runs are: the two folders that may be written, the storage, and what the values add. */}}
@@ -67,19 +74,33 @@ envFrom:
 
 {{/* The same of Pods that see no run: the submitter and the test. */}}
 {{- define "tfcluster.plainMounts" -}}
-- {name: tmp, mountPath: /tmp}
-- {name: home, mountPath: {{ .Values.home }}}
-{{- with .Values.extraVolumeMounts }}
-{{ toYaml . }}
-{{- end }}
+{{- toYaml (concat (include "tfcluster.ownMounts" . | fromYamlArray) .Values.extraVolumeMounts) }}
 {{- end }}
 
 {{- define "tfcluster.plainVolumes" -}}
-- {name: tmp, emptyDir: {}}
-- {name: home, emptyDir: {}}
-{{- with .Values.extraVolumes }}
-{{ toYaml . }}
+{{- $brought := list }}{{ range .Values.extraVolumes }}{{ $brought = append $brought .name }}{{ end -}}
+{{- $own := list -}}
+{{- range list "tmp" "home" }}{{ if not (has . $brought) }}{{ $own = append $own (dict "name" . "emptyDir" dict) }}{{ end }}{{ end -}}
+{{- toYaml (concat $own .Values.extraVolumes) }}
 {{- end }}
+
+{{/* The two folders that may be written, but where the values mount something there. */}}
+{{- define "tfcluster.ownMounts" -}}
+{{- $taken := list }}{{ range .Values.extraVolumeMounts }}{{ $taken = append $taken (trimSuffix "/" .mountPath) }}{{ end -}}
+{{- $own := list -}}
+{{- range $name, $path := dict "tmp" "/tmp" "home" .Values.home -}}
+{{- if not (has $path $taken) }}{{ $own = prepend $own (dict "name" $name "mountPath" $path) }}{{ end -}}
+{{- end -}}
+{{- toYaml $own }}
+{{- end }}
+
+{{/* What is mounted at these two, whoever mounts it. */}}
+{{- define "tfcluster.writableMounts" -}}
+{{- $found := include "tfcluster.ownMounts" . | fromYamlArray -}}
+{{- range .Values.extraVolumeMounts -}}
+{{- if has (trimSuffix "/" .mountPath) (list "/tmp" $.Values.home) }}{{ $found = append $found . }}{{ end -}}
+{{- end -}}
+{{- toYaml $found }}
 {{- end }}
 
 {{/* Folders of the storage and of extra volumes, which all Pods see alike; one of a Pod's own is none. */}}
@@ -90,6 +111,24 @@ envFrom:
 {{- if include "tfcluster.claim" . }}{{ $shared = list .Values.storage.mountPath }}{{ end -}}
 {{- range .Values.extraVolumeMounts }}{{ if not (hasKey $own .name) }}{{ $shared = append $shared .mountPath }}{{ end }}{{ end -}}
 {{- join ":" $shared }}
+{{- end }}
+
+{{/* Those in which what is written outlives the Pod. Of volumes that a CSI driver makes for a Pod, the few that are shares. */}}
+{{- define "tfcluster.lastingFolders" -}}
+{{- $fleeting := list "emptyDir" "ephemeral" "configMap" "secret" "projected" "downwardAPI" "image" "gitRepo" -}}
+{{- $shares := `^(gcsfuse\.csi\.storage\.gke\.io|(blob|file)\.csi\.azure\.com|(nfs|smb)\.csi\.k8s\.io)$` -}}
+{{- $lasting := dict -}}
+{{- range $volume := .Values.extraVolumes -}}
+{{- range $kind, $source := omit $volume "name" -}}
+{{- $settings := ternary $source dict (kindIs "map" $source) -}}
+{{- $lasts := and (not (has $kind $fleeting)) (not $settings.readOnly) (or (ne $kind "csi") (regexMatch $shares (toString $settings.driver))) -}}
+{{- if $lasts }}{{ $_ := set $lasting $volume.name true }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $found := list -}}
+{{- if include "tfcluster.claim" . }}{{ $found = list .Values.storage.mountPath }}{{ end -}}
+{{- range .Values.extraVolumeMounts }}{{ if and (hasKey $lasting .name) (not .readOnly) }}{{ $found = append $found .mountPath }}{{ end }}{{ end -}}
+{{- join ":" $found }}
 {{- end }}
 
 {{/* Where a Pod may run. */}}
@@ -106,7 +145,7 @@ envFrom:
 Seconds between SIGTERM and SIGKILL: the tasks' own, 10 where no job is known, and 30 in which Ray drains its node.
 */}}
 {{- define "tfcluster.patience" -}}
-{{- $stop := dig "timeouts" "stop" 10 .Values.job -}}
+{{- $stop := dig "timeouts" "stop" 10 (include "tfcluster.job" . | fromJson) -}}
 {{- add (include "tfcluster.seconds" $stop | int) 30 }}
 {{- end }}
 
@@ -193,7 +232,8 @@ spec:
       volumeMounts:
         - {name: shared-mem, mountPath: /dev/shm}
         {{- if and $isHead (ne $.Values.mode "cluster") }}
-        - {name: job, mountPath: /job/job.json, subPath: job.json, readOnly: true}
+        {{- $file := include "tfcluster.jobFile" $ }}
+        - {name: job, mountPath: /job/{{ $file }}, subPath: {{ $file }}, readOnly: true}
         {{- range $path, $_ := $.Values.files }}
         - {name: job, mountPath: {{ printf "/job/%s" $path | quote }}, subPath: {{ include "tfcluster.fileKey" $path | quote }}, readOnly: true}
         {{- end }}

@@ -2,7 +2,7 @@
 
 {{- define "tfcluster.validateRoom" -}}
 {{- $todo := "raise replicas or maxReplicas, or resources and gpus, of a group in workerGroups" -}}
-{{- $placement := .Values.job.placement | default "pack" -}}
+{{- $placement := (include "tfcluster.job" . | fromJson).placement | default "pack" -}}
 {{- $groups := dict -}}
 {{- $have := dict -}}
 {{- $pods := 0 -}}
@@ -52,7 +52,7 @@
 
 {{/* What each role asks for: its tasks, and amounts of one. */}}
 {{- define "tfcluster.roles" -}}
-{{- $job := .Values.job -}}
+{{- $job := include "tfcluster.job" . | fromJson -}}
 {{- $roles := dict -}}
 {{- range $role, $given := $job.roles -}}
 {{- $settings := ternary $given (dict "replicas" $given) (kindIs "map" $given) -}}
@@ -131,7 +131,7 @@ KubeRay find out by themselves is left out.
 
 {{/* The number that Kubernetes means by 500m, 32Gi or 2. */}}
 {{- define "tfcluster.quantity" -}}
-{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 -}}
+{{- $units := dict "" 1 "n" 1e-9 "u" 1e-6 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
 {{- $text := toString . -}}
 {{- $unit := regexFind "[A-Za-z]+$" $text -}}
 {{- mulf (trimSuffix $unit $text | float64) (get $units $unit) }}

@@ -11,8 +11,9 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- $maps := dict "runtimeEnv.env_vars" (.Values.runtimeEnv.env_vars | default dict) "job.runtime_env.env_vars" (dig "runtime_env" "env_vars" dict .Values.job) -}}
-{{- range $role, $settings := .Values.job.roles }}{{ if kindIs "map" $settings }}{{ $_ := set $maps (printf "job.roles.%s.env" $role) ($settings.env | default dict) }}{{ end }}{{ end -}}
+{{- $job := include "tfcluster.job" . | fromJson -}}
+{{- $maps := dict "runtimeEnv.env_vars" (.Values.runtimeEnv.env_vars | default dict) "job.runtime_env.env_vars" (dig "runtime_env" "env_vars" dict $job) -}}
+{{- range $role, $settings := $job.roles }}{{ if kindIs "map" $settings }}{{ $_ := set $maps (printf "job.roles.%s.env" $role) ($settings.env | default dict) }}{{ end }}{{ end -}}
 {{- range $place, $variables := $maps -}}
 {{- range $name, $value := $variables -}}
 {{- if include "tfcluster.isSecret" $name -}}
@@ -20,12 +21,16 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $place, $value := omit .Values "files" "extraObjects" }}{{ include "tfcluster.refusePasswords" (list $place $value) }}{{ end -}}
+{{- range $place, $value := merge (dict "job" $job) (omit .Values "files" "extraObjects") }}{{ include "tfcluster.refusePasswords" (list $place $value) }}{{ end -}}
+{{- if kindIs "string" .Values.job -}}
+{{- range splitList "\n" .Values.job }}{{ include "tfcluster.refusePasswords" (list "job" (trim .)) }}{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* Whether a variable of that name holds a secret, by the pattern of cluster/secrets.py, and not where one lies. */}}
 {{- define "tfcluster.isSecret" -}}
-{{- if and (regexMatch "(?i)SECRET|PASSWORD|PASSWD|TOKEN$|_KEY$|CONNECTION_STRING$" .) (not (regexMatch "(?i)_(id|file|path)$" .)) }}true{{ end -}}
+{{- $names := "SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS$|_PWD$|TOKEN$|(ACCESS|API|AUTH)_?TOKENS$|_KEY$|(API|ACCESS|PRIVATE|AUTH|ENCRYPTION|SIGNING)_?KEYS?$|(GITHUB|GITLAB|GH)_PAT$|CONNECTION_STRING$" -}}
+{{- if and (regexMatch (printf "(?i)%s" $names) .) (not (regexMatch "(?i)_(id|file|path)$" .)) }}true{{ end -}}
 {{- end }}
 
 {{/* Refuses a password in any text of a value: (list "place" value). */}}

@@ -3,9 +3,12 @@
 {{- define "tfcluster.validate" -}}
 {{- $isJob := ne .Values.mode "cluster" -}}
 {{- include "tfcluster.validateName" . -}}
+{{- include "tfcluster.validateJobText" . -}}
 {{- include "tfcluster.validateStorage" . -}}
 {{- include "tfcluster.validateSecrets" . -}}
 {{- include "tfcluster.validateVolumes" . -}}
+{{- include "tfcluster.validateContainers" . -}}
+{{- include "tfcluster.validateRequests" . -}}
 {{- include "tfcluster.validateQueue" . -}}
 {{- if include "tfcluster.hasCluster" . }}{{ include "tfcluster.validateCluster" . }}{{ end -}}
 {{- if $isJob -}}
@@ -49,14 +52,6 @@
 {{- end -}}
 {{- end }}
 
-{{- define "tfcluster.validateVolumes" -}}
-{{- range .Values.extraVolumes -}}
-{{- if hasKey . "hostPath" -}}
-{{- include "tfcluster.refuse" (list "a Pod would see files of its node" (printf "hostPath in extraVolumes, %s" .name) "use a claim, a CSI volume or an emptyDir") -}}
-{{- end -}}
-{{- end -}}
-{{- end }}
-
 {{- define "tfcluster.validateQueue" -}}
 {{- with .Values.queue -}}
 {{- if and .scheduler (not .name) -}}
@@ -89,7 +84,7 @@
 {{- if not $groups -}}
 {{- include "tfcluster.refuse" (list "there are no workers, and the head runs no tasks" "workerGroups is empty" "add a group to workerGroups") -}}
 {{- end -}}
-{{- if and .Values.auth.enabled (semverCompare "<2.52.0" .Values.rayVersion) -}}
+{{- if and .Values.auth.enabled (semverCompare "<2.52.0" (regexFind "^[0-9]+[.][0-9]+[.][0-9]+" .Values.rayVersion)) -}}
 {{- include "tfcluster.refuse" (list "this Ray knows no tokens" (printf "rayVersion %s" .Values.rayVersion) "use Ray 2.52 or newer, or auth.enabled=false") -}}
 {{- end -}}
 {{- if and $autoscaling.enabled (eq (include "tfcluster.serviceAccount" .) "default") -}}
@@ -126,8 +121,10 @@
 
 {{- define "tfcluster.validateRedis" -}}
 {{- with .Values.gcsFaultTolerance -}}
-{{- if and .passwordSecret.name (not .redisAddress) -}}
-{{- include "tfcluster.refuse" (list "there is a password and no Redis" (printf "gcsFaultTolerance.passwordSecret.name %s" .passwordSecret.name) "set gcsFaultTolerance.redisAddress") -}}
+{{- range $what, $secret := dict "password" .passwordSecret "username" .usernameSecret -}}
+{{- if and $secret.name (not $.Values.gcsFaultTolerance.redisAddress) -}}
+{{- include "tfcluster.refuse" (list (printf "there is a %s and no Redis" $what) (printf "gcsFaultTolerance.%sSecret.name %s" $what $secret.name) "set gcsFaultTolerance.redisAddress") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range concat .Values.extraEnv (.Values.head.env | default list) -}}
@@ -146,7 +143,7 @@
 {{- end }}
 
 {{- define "tfcluster.validateJob" -}}
-{{- $job := .Values.job -}}
+{{- $job := include "tfcluster.job" . | fromJson -}}
 {{- if not (or $job.entrypoint $job.script) -}}
 {{- include "tfcluster.refuse" (list (printf "mode %s needs a job" .Values.mode) (ternary "job is empty" "job has neither entrypoint nor script" (empty $job)) "set job.entrypoint or job.script; the keys of job are those of job.yaml") -}}
 {{- end -}}
@@ -158,7 +155,7 @@
 {{- include "tfcluster.refuse" (list "the job's runs would end with its Pods" (printf "job.storage %s, no storage.uri, no storage.claim" ($job.storage | default "./runs")) "set storage.uri or storage.claim, or a URI as job.storage") -}}
 {{- end -}}
 {{- if not (or (contains "://" $storage) .Values.rayJob.clusterName) -}}
-{{- $mounted := include "tfcluster.sharedFolders" . -}}
+{{- $mounted := include "tfcluster.lastingFolders" . -}}
 {{- $found := false -}}
 {{- range splitList ":" $mounted }}{{ if and . (hasPrefix (printf "%s/" (trimSuffix "/" .)) (printf "%s/" $storage)) }}{{ $found = true }}{{ end }}{{ end -}}
 {{- if not $found -}}
@@ -178,6 +175,12 @@
 {{- end -}}
 {{- if and (gt ($job.ttlSecondsAfterFinished | int) 0) (not $job.shutdownAfterJobFinishes) -}}
 {{- include "tfcluster.refuse" (list "a time to live needs shutdownAfterJobFinishes" (printf "rayJob.ttlSecondsAfterFinished %d" ($job.ttlSecondsAfterFinished | int)) "set rayJob.shutdownAfterJobFinishes=true, or leave it out; deletion rules have their own ttlSeconds") -}}
+{{- end -}}
+{{- if and $job.clusterName (not (kindIs "invalid" $job.ttlSecondsAfterFinished)) -}}
+{{- include "tfcluster.refuse" (list "a job on a running cluster has no cluster of its own that could go" (printf "rayJob.ttlSecondsAfterFinished %d, rayJob.clusterName %s" ($job.ttlSecondsAfterFinished | int) $job.clusterName) "leave it out; deletion rules with DeleteSelf remove the job") -}}
+{{- end -}}
+{{- if and $job.clusterName .Values.storage.claim.create -}}
+{{- include "tfcluster.refuse" (list "a running cluster does not mount a claim that is made for a job" (printf "storage.claim.create, rayJob.clusterName %s" $job.clusterName) "set job.storage to a folder that its Pods mount, or use a URI") -}}
 {{- end -}}
 {{- if and $job.clusterName $job.suspend -}}
 {{- include "tfcluster.refuse" (list "a job on a running cluster cannot be suspended" (printf "rayJob.suspend true, rayJob.clusterName %s" $job.clusterName) "set rayJob.suspend=false") -}}
@@ -245,6 +248,12 @@
 {{- if and (ne $mode "cron") .Values.cron.schedule -}}
 {{- include "tfcluster.refuse" (list "only mode cron has a schedule" (printf "cron.schedule %s in mode %s" .Values.cron.schedule $mode) "set mode=cron, or delete the schedule") -}}
 {{- end -}}
+{{- if and (eq $mode "cluster") .Values.files -}}
+{{- include "tfcluster.refuse" (list "a team's cluster takes no files" (printf "%d files in mode cluster" (len .Values.files)) "delete them; tfcluster submit ships those of each job") -}}
+{{- end -}}
+{{- if and (ne $mode "cluster") .Values.suspend -}}
+{{- include "tfcluster.refuse" (list "only a team's cluster is suspended by itself" (printf "suspend true in mode %s" $mode) (printf "use %s.suspend" (ternary "cron" "rayJob" (eq $mode "cron")))) -}}
+{{- end -}}
 {{- if eq $mode "cron" }}{{ include "tfcluster.validateCron" . }}{{ end -}}
 {{- end }}
 
@@ -255,8 +264,35 @@
 {{- if contains "TZ" .Values.cron.schedule -}}
 {{- include "tfcluster.refuse" (list "KubeRay takes no time zone in the schedule" .Values.cron.schedule "use cron.timeZone") -}}
 {{- end -}}
+{{- include "tfcluster.validateSchedule" .Values.cron.schedule -}}
+{{- with .Values.cron.timeZone -}}
+{{- if not (regexMatch "^([A-Za-z][A-Za-z0-9_]*|GMT[+-]0)(/[A-Za-z0-9_+-]+)*$" .) -}}
+{{- include "tfcluster.refuse" (list "cron.timeZone is no name of a time zone" . "write it like Etc/UTC or Europe/Berlin") -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.rayJob.suspend -}}
+{{- include "tfcluster.refuse" (list "each job of the schedule would be made and not start" "rayJob.suspend true in mode cron" "use cron.suspend") -}}
+{{- end -}}
 {{- if eq .Values.rayJob.submissionMode "InteractiveMode" -}}
 {{- include "tfcluster.refuse" (list "nobody is there to submit what runs on a schedule" "rayJob.submissionMode InteractiveMode in mode cron" "use K8sJobMode") -}}
+{{- end -}}
+{{- end }}
+
+{{/* A schedule as the operator reads it: five fields with numbers in their bounds, or a word. */}}
+{{- define "tfcluster.validateSchedule" -}}
+{{- $schedule := trim . -}}
+{{- $fields := regexSplit "\\s+" $schedule -1 -}}
+{{- $right := regexMatch "^@(yearly|annually|monthly|weekly|daily|midnight|hourly|every ([0-9.]+(ms|s|m|h))+)$" $schedule -}}
+{{- if eq (len $fields) 5 -}}
+{{- $right = true -}}
+{{- range $i, $most := list 59 23 31 12 6 -}}
+{{- $field := regexReplaceAll "/0*[1-9][0-9]*" (index $fields $i) "" -}}
+{{- if not (regexMatch (ternary "^[0-9A-Za-z*?,-]+$" "^[0-9*?,-]+$" (gt $i 2)) $field) }}{{ $right = false }}{{ end -}}
+{{- range regexFindAll "[0-9]+" $field -1 }}{{ if gt (atoi .) $most }}{{ $right = false }}{{ end }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if not $right -}}
+{{- include "tfcluster.refuse" (list "cron.schedule is none that KubeRay reads" . "write minute 0-59, hour 0-23, day 1-31, month 1-12 and weekday 0-6, such as 0 3 * * *, or @daily") -}}
 {{- end -}}
 {{- end }}
 
@@ -264,8 +300,8 @@
 {{- $size := len (include "tfcluster.jobDocument" .) -}}
 {{- range $path, $text := .Values.files -}}
 {{- $size = add $size (len $text) -}}
-{{- if or (eq $path "job.json") (not (regexMatch "^[A-Za-z0-9_][-A-Za-z0-9_.]*(/[A-Za-z0-9_][-A-Za-z0-9_.]*)*$" $path)) -}}
-{{- include "tfcluster.refuse" (list "a file has no plain relative path, or is job.json, which is the job itself" $path "name it like train.py or package/module.py") -}}
+{{- if or (eq $path (include "tfcluster.jobFile" $)) (not (regexMatch "^[A-Za-z0-9_][-A-Za-z0-9_.]*(/[A-Za-z0-9_][-A-Za-z0-9_.]*)*$" $path)) -}}
+{{- include "tfcluster.refuse" (list (printf "a file has no plain relative path, or is %s, which is the job itself" (include "tfcluster.jobFile" $)) $path "name it like train.py or package/module.py") -}}
 {{- end -}}
 {{- end -}}
 {{- if gt $size 1000000 -}}
