@@ -40,6 +40,10 @@ _FOR: Mapping[Limit, str] = {
     "python": "Python outside TensorFlow, or into sleep",
     "coordinator": "waiting for the coordinator",
 }
+#: Limits of a coordinator's own steps that say nothing of how fast its workers could be.
+_OF_A_COORDINATOR: Sequence[Limit] = ("runtime", "python")
+ONLY_SERVERS = "only parameter servers were traced, which make no steps"
+TRACE_WORKERS = "trace the tasks that train, too: tfcluster profile RUN without --tasks, or with worker among them"
 MARK = "with tf.profiler.experimental.Trace('train', step_num=step, _r=1): …"
 
 
@@ -53,9 +57,15 @@ def sentence_of(found: Bottleneck, tasks: Sequence[Shares], operations: Sequence
     if not tasks:
         return "nothing was traced"
     if found.pace is None:
-        return "no steps could be told apart: trace longer, or mark the steps"
+        served = all(t.task.startswith("ps-") for t in tasks)
+        return ONLY_SERVERS if served else "no steps could be told apart: trace longer, or mark the steps"
     if found.stragglers:
         return _of_stragglers(found.stragglers, found.step)
+    if found.coordinates and found.limit in _OF_A_COORDINATOR:
+        waits = step_time(found.parts["runtime"] + found.parts["other"])
+        return (
+            f"of {found.pace.task} alone: in {waits} of a step's {step_time(found.step)} it waits, or hands out steps"
+        )
     step, parts = step_time(found.step), {name: step_time(seconds) for name, seconds in found.parts.items()}
     match found.limit:
         case "input":
@@ -74,7 +84,8 @@ def sentence_of(found: Bottleneck, tasks: Sequence[Shares], operations: Sequence
             what = f"in {parts['other']} of a step's {step} a worker has nothing to do"
         case _:
             what = f"in {parts['other']} of a step's {step} the program is outside TensorFlow"
-    return f"{_CALLED[found.limit]}: {what}"
+    of = f"of {found.pace.task} alone: " if found.alone else ""
+    return f"{of}{_CALLED[found.limit]}: {what}"
 
 
 def _of_stragglers(stragglers: Sequence[Straggler], step: float) -> str:
@@ -87,6 +98,8 @@ def _of_stragglers(stragglers: Sequence[Straggler], step: float) -> str:
 
 def remarks(found: Bottleneck, tasks: Sequence[Shares]) -> Iterator[str]:
     """What else the traces show."""
+    if found.alone and any(t.task.startswith("worker-") for t in tasks):
+        yield "no steps of the workers could be told apart; trace longer for those"
     steps = min((t.steps.count for t in found.compared), default=0)
     if 0 < steps < _FEW_STEPS:
         yield f"only {steps} steps were traced; trace longer for figures to rely on"
@@ -121,6 +134,9 @@ def advise(found: Bottleneck, tasks: Sequence[Shares]) -> Iterator[str]:
     if found.pace is None:
         yield from _about_steps(tasks)
         return
+    if found.alone:
+        workers = any(t.task.startswith("worker-") for t in tasks)
+        yield "trace longer: tfcluster profile RUN --seconds 10" if workers else TRACE_WORKERS
     if any(t.traced_anew for t in found.compared):
         yield "give the function tensors of equal shapes and dtypes instead of Python numbers, or an input_signature"
     if found.stragglers:
@@ -132,6 +148,8 @@ def advise(found: Bottleneck, tasks: Sequence[Shares]) -> Iterator[str]:
             yield from _about_compute(found.pace)
         case "communication":
             yield from _about_communication(found)
+        case "runtime" | "python" if found.coordinates:
+            pass
         case "runtime":
             yield from _about_runtime(found.pace)
         case "python" if not found.stragglers:
@@ -144,6 +162,9 @@ def advise(found: Bottleneck, tasks: Sequence[Shares]) -> Iterator[str]:
 def _about_steps(tasks: Sequence[Shares]) -> Iterator[str]:
     if not tasks:
         yield "is the job at work? tfcluster status tells what its tasks are doing"
+        return
+    if all(t.task.startswith("ps-") for t in tasks):
+        yield TRACE_WORKERS
         return
     yield "trace longer, at least 20 steps: tfcluster profile RUN --seconds 10"
     yield f"in a loop of your own, mark the steps: {MARK}"

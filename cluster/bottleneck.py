@@ -28,6 +28,8 @@ _MUCH_INPUT = 0.25
 #: The same where the pipeline of every task hardly rests.
 _SOME_INPUT = 0.15
 _HARDLY_RESTS = 0.8
+#: Roles with steps that are not the training's, the likeliest to be asked about first; a parameter server makes none.
+_OTHERS = ("chief", "evaluator")
 
 
 class Straggler(NamedTuple):
@@ -46,7 +48,8 @@ class Bottleneck:
     Attributes:
         limit: the part of the step; python is what is in no other part, without parameter servers.
         served: whether parameter servers hold the variables.
-        compared: the tasks that make the steps of the training.
+        compared: the tasks that make the steps of the training; where none of those has any, one other that has steps.
+        alone: whether it is such another one.
         pace: the one of them that sets the pace.
         parts: seconds of a step, by part, that it goes into.
         at_best: seconds a step would take without that limit, at best; None where a trace cannot tell.
@@ -56,10 +59,16 @@ class Bottleneck:
     limit: Limit = "unknown"
     served: bool = False
     compared: tuple[Shares, ...] = ()
+    alone: bool = False
     pace: Shares | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     at_best: float | None = None
     stragglers: tuple[Straggler, ...] = ()
+
+    @property
+    def coordinates(self) -> bool:
+        """Whether the steps are those of a coordinator, which has workers make them."""
+        return self.alone and self.served and self.pace is not None and _role(self.pace) == "chief"
 
     @property
     def step(self) -> float:
@@ -73,18 +82,27 @@ def find_bottleneck(tasks: Sequence[Shares], strategy: str) -> Bottleneck:
     roles = ("worker",) if served else ("chief", "worker")
     compared = tuple(t for t in tasks if _role(t) in roles and t.steps.count)
     if not compared:
-        return Bottleneck(served=served)
+        return _alone(tasks, served)
     pace = max(compared, key=lambda t: own(t, served))
     stragglers = _stragglers(compared, served)
     if stragglers:
         slow = next(t for t in compared if t.task == stragglers[0].task)
         parts = {part: slow.seconds(part) for part in PARTS}
         at_best = slow.steps.mean - (stragglers[0].own - stragglers[0].others)
-        return Bottleneck(stragglers[0].limit, served, compared, slow, parts, at_best, stragglers)
+        return Bottleneck(stragglers[0].limit, served, compared, False, slow, parts, at_best, stragglers)
     parts = {part: statistics.fmean(t.seconds(part) for t in compared) for part in PARTS}
     parts["communication"] = pace.seconds("communication")
     limit = _limit(compared, parts, served)
-    return Bottleneck(limit, served, compared, pace, parts, _without_input(compared) if limit == "input" else None)
+    return Bottleneck(limit, served, compared, False, pace, parts, _at_best(compared, limit))
+
+
+def _alone(tasks: Sequence[Shares], served: bool) -> Bottleneck:
+    """What limits the steps of a coordinator or an evaluator, where no other task has any; they wait for nobody."""
+    for task in (t for role in _OTHERS for t in tasks if _role(t) == role and t.steps.count):
+        parts = {part: task.seconds(part) for part in PARTS}
+        limit = _limit([task], parts, served=False)
+        return Bottleneck(limit, served, (task,), True, task, parts, _at_best([task], limit))
+    return Bottleneck(served=served)
 
 
 def own(task: Shares, served: bool) -> float:
@@ -137,6 +155,11 @@ def _name(part: str, served: bool) -> Limit:
         "other": "coordinator" if served else "python",
     }
     return names[part]
+
+
+def _at_best(tasks: Sequence[Shares], limit: Limit) -> float | None:
+    """Seconds of a step without that limit, where a trace can tell."""
+    return _without_input(tasks) if limit == "input" else None
 
 
 def _without_input(tasks: Sequence[Shares]) -> float:

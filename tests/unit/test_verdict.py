@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.advice import step_time
+from cluster.advice import TRACE_WORKERS, step_time
 from cluster.trace_events import Operation
 from cluster.trace_shares import PARTS, Cost, Shares, StepTimes
 from cluster.verdict import Verdict, judge, judge_folder
@@ -174,6 +174,47 @@ def test_the_evaluator_is_no_straggler() -> None:
     verdict = judged(*tasks)
     assert verdict.bottleneck.stragglers == ()
     assert [task["compared"] for task in verdict.to_document()["tasks"]] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("task", "strategy", "sentence"),
+    [
+        ("evaluator-0", "multi_worker_mirrored", "of evaluator-0 alone: compute-bound: operations compute in 90 ms"),
+        ("chief-0", "parameter_server", "of chief-0 alone: compute-bound: operations compute in 90 ms"),
+    ],
+)
+def test_steps_of_a_task_that_does_not_train_are_judged_where_no_others_were_traced(
+    task: str, strategy: str, sentence: str
+) -> None:
+    verdict = judged(shares("ps-0", 0.0, steps=0), shares(task, compute=0.9), strategy=strategy)
+    assert verdict.sentence.startswith(sentence)
+    assert verdict.advice[0] == TRACE_WORKERS
+    document = verdict.to_document()
+    assert (document["limit"], document["pace"]) == ("compute", task)
+    assert [(t["task"], t["compared"]) for t in document["tasks"] if t["steps"]["count"]] == [(task, True)]
+
+
+def test_a_coordinator_alone_waits_for_its_workers(tmp_path: Path) -> None:
+    recorded("coordinator", tmp_path, "worker", "ps")
+    verdict = judge_folder(tmp_path, strategy="parameter_server", missing={})
+    assert verdict.tasks[0].steps.count > 0
+    assert verdict.sentence.startswith("of chief-0 alone: in ")
+    assert verdict.sentence.endswith(" it waits, or hands out steps")
+    assert verdict.advice == (TRACE_WORKERS,)
+
+
+def test_workers_without_steps_beside_a_coordinator_with_some() -> None:
+    tasks = [shares("chief-0", compute=0.9), shares("worker-0", 0.0, steps=0)]
+    verdict = judged(*tasks, strategy="parameter_server")
+    assert verdict.sentence.startswith("of chief-0 alone: ")
+    assert verdict.notes[0] == "no steps of the workers could be told apart; trace longer for those"
+    assert verdict.advice[0].startswith("trace longer")
+
+
+def test_parameter_servers_alone_make_no_steps(tmp_path: Path) -> None:
+    verdict = judge_folder(recorded("servers", tmp_path, "worker", "chief"), strategy="parameter_server", missing={})
+    assert verdict.sentence == "only parameter servers were traced, which make no steps"
+    assert verdict.advice == (TRACE_WORKERS,)
 
 
 def test_a_pipeline_at_its_limit_is_named_also_where_something_else_limits() -> None:
