@@ -16,7 +16,7 @@ from typing import Protocol
 from cluster.errors import RunNotFoundError
 from cluster.locations import join, shown
 from cluster.mirror import Mirror
-from cluster.runs import find_run, run_names
+from cluster.runs import find_run, is_run, run_names
 from cluster.spec_parts import ROLE_ORDER
 from cluster.storage import is_empty, open_filesystem, read_text
 
@@ -50,7 +50,7 @@ def open_view(name: str, storage: str, folder: Path, task: str | None = None) ->
         RunNotFoundError: there is no such run, and no run in it.
         StorageError: it cannot be read.
     """
-    if name != "latest" and ("://" in name or Path(name).is_dir()) and read_text(name, "events.jsonl") is None:
+    if name != "latest" and ("://" in name or Path(name).is_dir()) and not is_run(name):
         if run_names(name) or is_empty(name):
             return StorageView(name, folder)
         if "://" in name or not Path(storage, name).is_dir():

@@ -70,7 +70,7 @@ def status(
     from cluster.run_text import run_document, run_rows, task_lines
     from cluster.runs import find_run, read_run
 
-    found = read_run(find_run(run, storage))
+    found = read_run(find_run(run, storage), every_step=False)
     if as_json:
         print_json(run_document(found, time.time()))
         return

@@ -53,7 +53,7 @@ def _profile(name: str, storage: str, seconds: float, tasks: list[str] | None, *
     from cluster import profiling
     from cluster.runs import find_run, read_run
 
-    run = read_run(find_run(name, storage))
+    run = read_run(find_run(name, storage), every_step=False)
     if run.status == "running":
         return profiling.profile(run.uri, seconds, tasks, _silent if quiet else _say)
     verdict = profiling.last_verdict(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -98,22 +99,62 @@ def run_names(storage: str) -> list[str]:
     return [name for _, name in sorted(began)]
 
 
-def read_run(uri: str) -> Run:
+def is_run(uri: str) -> bool:
+    """Whether `uri` is a run directory; none of its files is read.
+
+    Raises:
+        StorageError: the storage does not answer.
+    """
+    from pyarrow import fs
+
+    filesystem, base = open_filesystem(uri)
+    try:
+        found = filesystem.get_file_info(f"{base.rstrip('/')}/events.jsonl").type
+    except OSError as error:
+        raise StorageError("events.jsonl cannot be read", shown(uri), str(error).splitlines()[0]) from None
+    return bool(found == fs.FileType.File)
+
+
+def read_run(uri: str, *, every_step: bool = True) -> Run:
     """Read a run directory.
+
+    Args:
+        uri: its path or URI.
+        every_step: whether learning curves are wanted; without them a long run is read ten times as fast, and how
+            busy the input was is an estimate.
 
     Raises:
         RunNotFoundError: it is not one.
     """
-    result = json.loads(read_text(uri, "result.json") or "{}")  # before the events: its end is in both
-    return summarise(uri, _events(uri), result)
+    return summarise(uri, _events(uri, every_step=every_step), _result(uri))  # its end is in both
 
 
-def _events(uri: str) -> Iterator[Event]:
+def glance(uri: str) -> Run:
+    """How a run is doing, for a list of many: of one that has ended what its result tells, and no tasks.
+
+    Raises:
+        RunNotFoundError: it is no run directory.
+    """
+    result = _result(uri)
+    if "steps" not in result or "status" not in result:
+        return read_run(uri, every_step=False)
+    live = Live(phase=str(result["status"]))
+    metrics = {name: float(value) for name, value in result.get("metrics", {}).items()}
+    return Run(
+        uri, live.phase, int(result.get("attempts", 1)), int(result["steps"]), {}, metrics, result=result, live=live
+    )
+
+
+def _result(uri: str) -> dict[str, Any]:
+    return dict(json.loads(read_text(uri, "result.json") or "{}"))
+
+
+def _events(uri: str, *, every_step: bool) -> Iterator[Event]:
     """The events in the whole lines of a run directory, however many there are."""
     filesystem, base = open_filesystem(uri)
     try:
         with filesystem.open_input_stream(f"{base.rstrip('/')}/events.jsonl") as stream:
-            yield from parsed(_lines(stream))
+            yield from parsed(_lines(stream) if every_step else newest_steps(_lines(stream)))
     except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError("not a run directory", shown(uri), "it has no events.jsonl") from None
     except OSError as error:
@@ -127,6 +168,34 @@ def _lines(stream: Any) -> Iterator[str]:
         *whole, rest = (rest + data).split(b"\n")
         for line in whole:
             yield line.decode(errors="replace")
+
+
+#: What differs between steps of one task that tell of the same things.
+_NUMBERS = b"0123456789.+-"
+
+
+def newest_steps(lines: Iterable[str]) -> Iterator[str]:
+    """Whole lines of events, without steps that later ones of the same task outdate before anything else happens.
+
+    Of steps that tell of the same things, such as the same metrics, the newest two remain, which tell the speed. Most
+    lines of a long run are steps, and to parse one takes ten times as long as to see that it need not be parsed.
+    """
+    held: dict[tuple[str, bytes], tuple[tuple[int, str], ...]] = {}
+    for number, line in enumerate(lines):
+        if '"kind": "step"' in line[:64]:
+            index = line[: line.find(",", line.find('"index": '))].rpartition(" ")[2]
+            key = index, line.encode().translate(None, _NUMBERS)
+            held[key] = (*held.get(key, ())[-1:], (number, line))
+            continue
+        if held:
+            yield from _in_order(held.values())
+            held.clear()
+        yield line
+    yield from _in_order(held.values())
+
+
+def _in_order(held: Iterable[tuple[tuple[int, str], ...]]) -> list[str]:
+    return [line for _, line in sorted(itertools.chain.from_iterable(held))]
 
 
 def parsed(lines: Iterable[str]) -> Iterator[Event]:

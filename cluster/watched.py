@@ -15,7 +15,7 @@ from cluster.errors import RunNotFoundError
 from cluster.events import Event
 from cluster.live import Live, TaskLife, progress_text, states_text
 from cluster.locations import shown
-from cluster.runs import launcher_alive
+from cluster.runs import is_run, launcher_alive, newest_steps
 from cluster.silence import silence_text
 from cluster.spec import parse
 from cluster.states import TROUBLE
@@ -111,7 +111,7 @@ class Watched:
 
     def __post_init__(self) -> None:
         self._events = Tail(self.uri, "events.jsonl")
-        if read_text(self.uri, "events.jsonl") is None:
+        if not is_run(self.uri):
             raise RunNotFoundError("not a run directory", shown(self.uri), "it has no events.jsonl")
         with contextlib.suppress(Exception):  # a spec of another version: tasks appear with their events
             self.live.expect(tasks_of(parse(yaml.safe_load(read_text(self.uri, "job.yaml") or ""))))
@@ -122,7 +122,7 @@ class Watched:
         Raises:
             StorageError: the storage does not answer.
         """
-        for line in self._events.lines():
+        for line in newest_steps(self._events.lines()):
             with contextlib.suppress(ValueError):  # a full disk may have cut one
                 event = Event.from_line(line)
                 self.about = dict(event.data) if event.kind == "run_started" else self.about

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,23 @@ import pytest
 from cluster.errors import RunNotFoundError, StorageError, TfClusterError
 from cluster.events import Event
 from cluster.locations import join
-from cluster.runs import Run, find_run, launcher_alive, read_run, run_names, started_at, stop, summarise
+from cluster.runs import (
+    Run,
+    find_run,
+    glance,
+    is_run,
+    launcher_alive,
+    newest_steps,
+    read_run,
+    run_names,
+    started_at,
+    stop,
+    summarise,
+)
+from cluster.silence import silent_for
 from cluster.storage import RunDirectory, upload_folder
 from cluster.tasks import Task
+from tests.made_runs import ALL, BEGAN, Made
 
 HERE = os.uname().nodename
 FIRST, SECOND, EVALUATOR = Task("worker", 0), Task("worker", 1), Task("evaluator", 0)
@@ -119,6 +134,8 @@ def test_runs_on_a_remote_storage(runs: Path, s3: str) -> None:
     found = find_run("digits", s3)
     assert found == join(s3, "digits-20260101-c")
     assert find_run(found) == found
+    assert is_run(found)
+    assert not is_run(s3)
     assert read_run(found).about["hostname"] == "elsewhere"
     with pytest.raises(RunNotFoundError) as caught:
         find_run("trains", s3)
@@ -226,6 +243,65 @@ def test_a_line_that_a_full_disk_has_cut_hides_only_itself(tmp_path: Path) -> No
     with open(folder / "events.jsonl", "a") as file:
         file.write(line[:20] + line + line)
     assert read_run(str(folder)).step == 6
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind != "thousand"])
+def test_a_run_is_told_the_same_without_every_step(tmp_path: Path, kind: str) -> None:
+    made = ALL[kind](tmp_path)
+    whole, thin = read_run(made.uri), read_run(made.uri, every_step=False)
+    for name in ("status", "attempt", "step", "tasks", "metrics", "about", "result", "last"):
+        assert getattr(thin, name) == getattr(whole, name), name
+    assert thin.meters.pace.average == pytest.approx(whole.meters.pace.average)
+    assert thin.live.rate(whole.live.at) == pytest.approx(whole.live.rate(whole.live.at))
+    assert thin.meters.metrics == whole.meters.metrics
+    assert thin.meters.batch == whole.meters.batch
+    assert thin.timeline.marks == whole.timeline.marks
+    assert (thin.live.step, thin.live.total, thin.live.epoch) == (whole.live.step, whole.live.total, whole.live.epoch)
+
+
+def test_steps_that_later_ones_outdate_are_not_parsed(tmp_path: Path) -> None:
+    def step(number: int, task: Task = FIRST, **metrics: float) -> str:
+        return Event("step", 1, task, {"step": number, "metrics": metrics}, 100.0 + number).to_line().rstrip("\n")
+
+    saved = Event("checkpoint", 1, FIRST, {"step": 6}).to_line().rstrip("\n")
+    lines = [
+        *(step(number, loss=1 / number) for number in range(1, 5)),
+        step(4, SECOND),
+        step(4, loss=0.2, val_loss=0.5),
+        *(step(number, loss=1 / number) for number in range(5, 7)),
+        step(6, SECOND),
+        step(7, SECOND),
+        saved,
+        step(3, loss=0.1),
+        "cut by a full di",
+    ]
+    assert list(newest_steps(lines)) == lines[5:]
+
+
+def test_a_long_run_is_read_without_parsing_most_of_it(tmp_path: Path) -> None:
+    made = Made(tmp_path, "job-1")
+    made.start(0.0, [FIRST])
+    lines = [Event("step", 1, FIRST, {"step": n, "metrics": {"loss": 0.1}}, BEGAN + 9 + n).to_line() for n in range(9)]
+    made.directory.append("events.jsonl", "".join(lines * 4000))
+    begun = time.process_time()
+    assert read_run(made.uri).step == 8
+    whole, begun = time.process_time() - begun, time.process_time()
+    assert read_run(made.uri, every_step=False).step == 8
+    assert time.process_time() - begun < whole / 3
+
+
+def test_of_a_run_that_has_ended_a_glance_reads_its_result_only(tmp_path: Path) -> None:
+    result = {"status": "failed", "exit_code": 10, "steps": 120, "attempts": 3, "metrics": {"loss": "NaN"}}
+    folder = make_run(tmp_path, "job-1", 0.0, about(), result=result)
+    (folder / "events.jsonl").unlink()
+    run = glance(str(folder))
+    assert (run.status, run.result["exit_code"], run.step, run.attempt) == ("failed", 10, 120, 3)
+    assert math.isnan(run.metrics["loss"])
+    assert silent_for(run.live, run.about, run.uri, 1e12) is None
+    going = make_run(tmp_path, "job-2", 0.0, about(), Event("step", 1, FIRST, {"step": 5, "metrics": {}}))
+    assert (glance(str(going)).status, glance(str(going)).step) == ("running", 5)
+    with pytest.raises(RunNotFoundError, match="not a run directory"):
+        glance(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["nothing", "notes"])

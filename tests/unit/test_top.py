@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,19 @@ def test_a_run_whose_launcher_is_gone_is_lost(written: Written) -> None:
     watched.look()
     assert (before, watched.view().over) == (False, True)
     assert watched.view().progress.startswith("lost · ")
+
+
+def test_the_events_of_a_long_run_are_not_kept_in_memory(written: Written) -> None:
+    written.start(FIRST, host="elsewhere")
+    line = step(10, 1010.0).to_line()
+    with open(Path(written.uri, "events.jsonl"), "a") as file:
+        file.write(line * (24_000_000 // len(line)))
+    tracemalloc.start()
+    try:
+        looked(written)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_run_directory(tmp_path: Path) -> None:
