@@ -189,7 +189,7 @@ def _glob_regex(path: str) -> str:
 
 def _one_of(part: str) -> str:
     """`[abc]` as it is; `[!abc]`, which stays within a folder, too."""
-    return re.sub(r"^\[[!^]", "[^/", part)
+    return re.sub(r"^\[[!^]", "[^/", "[" + part[1:].replace("[", r"\["))
 
 
 def _files(filesystem: pafs.FileSystem, root: str, wanted: Callable[[str], bool]) -> Iterator[File]:

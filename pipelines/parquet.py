@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -106,7 +106,7 @@ class ParquetSource:
 
     def _read_columns(self, unit: Unit, names: list[str]) -> pa.Table:
         try:
-            table = retried(partial(self._decode_or_blame, unit, names), where(unit))
+            table = self._of_table(retried(partial(self._decode_or_blame, unit, names), where(unit)))
         except (pa.ArrowException, OSError, ValueError) as error:
             culprit = self._culprit(unit, names)
             raise DataError("cannot read a row group", where(unit, culprit), _todo(error)) from None
@@ -147,18 +147,18 @@ class ParquetSource:
         if self._converted.isdisjoint(names):
             return read_leaves(reader, unit.row_group, names, leaves)
         places = {name: place_of(name, leaves.places) or name for name in names}
-        return self._of_table(read_leaves(reader, unit.row_group, [*{*places.values()}], leaves), places)
+        table = read_leaves(reader, unit.row_group, [*{*places.values()}], leaves)
+        if strange := [name for name, place in places.items() if name != place and not is_void(table[place].type)]:
+            raise ValueError(f"it has no column {strange[0]}")
+        return pa.table({name: table[place] for name, place in places.items()})
 
-    def _of_table(self, table: pa.Table, places: Mapping[str, str]) -> pa.Table:
-        """The columns that are in these places of a file, in the types of the whole table where they have to be."""
-        columns = {}
-        for name, place in places.items():
-            column, wanted = table[place], self._table.types[name]
-            if place != name and not is_void(column.type):
-                raise ValueError(f"it has no column {name}")
-            converts = name in self._converted and common(wanted, column.type) is not None
-            columns[name] = column.cast(wanted) if converts else column
-        return pa.table(columns)
+    def _of_table(self, table: pa.Table) -> pa.Table:
+        """Columns of a file in the types of the whole table, where they have to be."""
+        for name in self._converted.intersection(table.column_names):
+            column, wanted = table[name], self._table.types[name]
+            if common(wanted, column.type) is not None:
+                table = table.set_column(table.column_names.index(name), name, column.cast(wanted))
+        return table
 
     def _open(self, path: str) -> tuple[pq.FileMetaData, Leaves]:
         """The footer of a file, and its columns, which are the same in all files of one schema."""

@@ -150,6 +150,8 @@ class TensorflowIOSource(ParquetSource):
         types = {leaf.name: leaf.type for leaf in flattened(footer.schema.to_arrow_schema())}
         columns = {}
         for name in self._read_names:
+            if name not in leaves.places:
+                raise DataError(f"tensorflow-io cannot read column {name}, which holds no value", path, _TODO)
             at = leaves.places[name].start
             if reason := next(_reasons(footer, at, types[name]), None):
                 raise DataError(f"tensorflow-io cannot read column {name}, which {reason}", path, _TODO)

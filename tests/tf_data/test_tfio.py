@@ -123,6 +123,15 @@ def test_every_batch_of_every_shard_is_that_of_arrow(wide: Path, shuffle: bool, 
 
 
 @needs
+def test_times_of_several_units_become_numbers_of_one(tmp_path: Path) -> None:
+    for name, unit in (("1", "ms"), ("2", "us")):
+        pq.write_table(pa.table({"x": pa.array([1, 2], pa.timestamp(unit))}), tmp_path / f"{name}.parquet")
+    for engine in ("arrow", "tensorflow_io"):
+        (batch,) = batches(tmp_path, engine, batch=4, casts={"x": "int64"})
+        assert batch["x"].numpy().tolist() == [1000, 2000, 1, 2]
+
+
+@needs
 def test_goes_on_at_the_next_row(wide: Path) -> None:
     line = (Span(2, 333, 700), Span(2, 801, 1003), Span(3, 0, 1003))
     plan: dict[str, Any] = {"batch": 64, "shards": 2, "shard": 1, "shuffle": True, "line": line, "columns": ("id",)}

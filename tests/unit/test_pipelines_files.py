@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,6 +96,9 @@ def test_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
     path = write(tmp_path / "day[1].parquet")
     assert expand(str(path))[1] == [str(path)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert expand(f"{tmp_path}/day[[]*.parquet")[1] == [str(path)]
 
 
 @pytest.mark.parametrize(

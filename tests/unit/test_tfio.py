@@ -65,6 +65,13 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
 }
 
 
+def test_a_struct_without_any_value_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "1.parquet", pa.array([{"a": 1}] * ROWS))
+    write(tmp_path / "2.parquet", pa.nulls(ROWS))
+    with pytest.raises(DataError, match=r"tensorflow-io cannot read column x\.a, which holds no value · .*2\.parquet"):
+        look(tmp_path)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_column_that_would_end_the_process_is_refused(tmp_path: Path, case: str) -> None:
     column, options, reason = REFUSED[case]
