@@ -71,7 +71,7 @@ def _silent(event: Event) -> None:
 
 def _say(event: Event) -> None:
     if event.data["status"] == "waiting":
-        typer.echo(f"{event.data['reason']}; waiting for its tasks …")
+        typer.echo(f"{event.data['reason']} …")
     if event.data["status"] == "collected":
         typer.echo(f"reading {traced_bytes(event.data) / 1e6:.1f} MB of traces …")
     if event.data["status"] == "tracing":

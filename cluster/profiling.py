@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cluster import requests
+from cluster import copying, requests
 from cluster.capture import LONGEST, traced_bytes
 from cluster.errors import CaptureError, SpecError
 from cluster.events import Event
@@ -59,8 +59,8 @@ def profile(
     if not 0 < seconds <= LONGEST:
         raise SpecError("a capture takes up to two minutes", f"{seconds:g} seconds", "its events are kept in memory")
     events = Tail(run_dir, "events.jsonl")
-    events.lines()
-    run = read_run(run_dir)
+    events.skip()
+    run = read_run(run_dir, every_step=False)
     if run.status != "running":
         raise CaptureError("the run has ended", f"{shown(run_dir)}: {run.status}", "profile a running one")
     named = None if tasks is None else list(tasks)
@@ -78,7 +78,8 @@ class _Answer:
         self._uri, self._live, self._events = run.uri, run.live, events
         self._asked, self._seconds, self._on_event = asked, seconds, on_event
         self._begun = time.monotonic()
-        self._deadline = self._begun + requests.REMOTE_SECONDS + _TAKING
+        self._patience = patience(seconds, local=events.is_local)
+        self._deadline = self._begun + self._patience
         self._folder = ""  # of its traces, once they are in place
         self._heard = self._told = False  # of the capture, and of what it waits for
 
@@ -113,10 +114,11 @@ class _Answer:
             return
         if not self._told:
             self._told = True
-            data = {"id": self._asked, "status": "waiting", "reason": f"attempt {self._live.attempt} is starting"}
+            reason = starting_text(self._live.attempt, local=self._events.is_local)
+            data = {"id": self._asked, "status": "waiting", "reason": reason}
             self._on_event(Event("profile", self._live.attempt, data=data))
         if time.monotonic() - self._begun < _STARTING:
-            self._deadline = time.monotonic() + requests.REMOTE_SECONDS + _TAKING
+            self._deadline = time.monotonic() + self._patience
 
     def _silence(self) -> CaptureError:
         if not self._heard and starts(self._live):
@@ -127,6 +129,22 @@ class _Answer:
             return CaptureError("the traces are there, but no verdict yet", seen, "see tfcluster status later")
         todo = "it may hang: see tfcluster status and its logs"
         return CaptureError("the launcher did not answer", shown(self._uri), todo)
+
+
+def patience(seconds: float, *, local: bool) -> float:
+    """Seconds until a launcher must have been heard of a capture of so many `seconds`.
+
+    On remote storage nothing is seen before it is copied there, and that is so when the traces have come together, if
+    not at the next copy of all events.
+    """
+    return requests.REMOTE_SECONDS + _TAKING + (0.0 if local else copying.EVERY + seconds)
+
+
+def starting_text(attempt: int, *, local: bool) -> str:
+    """What to say while tasks start; of remote storage what is known may be half a minute old, and they may all run."""
+    if local:
+        return f"attempt {attempt} is starting; waiting for its tasks"
+    return f"attempt {attempt} was starting when its events were last copied; waiting for newer ones"
 
 
 def starts(live: Live) -> bool:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow.fs import FileSelector
 
-from cluster import profiling, requests
+from cluster import copying, profiling, requests
 from cluster.errors import CaptureError
 from cluster.events import Event
+from cluster.locations import join
 from cluster.profiling import profile
+from cluster.storage import open_filesystem, upload_folder
 from cluster.tasks import Task
 from tests.made_runs import Made
 
@@ -20,6 +23,7 @@ from tests.made_runs import Made
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "REMOTE_SECONDS", 0.0)
+    monkeypatch.setattr(copying, "EVERY", 0.0)
     for name in ("_STARTING", "_GATHERING"):
         monkeypatch.setattr(profiling, name, 0.0)
 
@@ -37,7 +41,7 @@ def test_who_waits_for_tasks_that_start_is_told_so_and_leaves_no_request(
     told: list[Event] = []
     with pytest.raises(CaptureError, match=r"the job is still starting.*attempt 2, placing"):
         profile(made.uri, 1.0, on_event=told.append)
-    assert [event.data["reason"] for event in told] == ["attempt 2 is starting"]
+    assert [event.data["reason"] for event in told] == ["attempt 2 is starting; waiting for its tasks"]
     assert not asked_in(Path(made.uri))
 
 
@@ -62,3 +66,37 @@ def test_a_verdict_on_many_bytes_may_take_its_time(tmp_path: Path) -> None:
         made.event(20.0, "profile", **data, status="done", verdict="input-bound")
         assert outcome.result()["sentence"] == "input-bound"
         assert outcome.result()["traces"] == {"worker-0": 10**9}
+
+
+def test_on_remote_storage_nothing_is_heard_before_a_capture_is_over(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profiling, "_TAKING", 0.0)
+    made = Made(tmp_path, "run", alive=True)
+    made.start(0.0, [Task("worker", 0)])
+    uri = join(s3, "run")
+    upload_folder(Path(made.uri), uri)
+    filesystem, base = open_filesystem(join(uri, requests.FOLDER))
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(profile, uri, 60.0)
+        while not (found := filesystem.get_file_info(FileSelector(base, allow_not_found=True))):
+            assert not outcome.done(), outcome.result()
+        asked = found[0].base_name.lstrip(".").removesuffix(".json")
+        made.directory.write("tensorboard/verdict.json", '{"sentence": "input-bound"}')
+        data: dict[str, Any] = {"id": asked, "tasks": {"worker-0": {"bytes": 9}}, "folder": "tensorboard"}
+        made.event(70.0, "profile", **data, status="done", verdict="input-bound")
+        upload_folder(Path(made.uri), uri)
+        assert outcome.result()["sentence"] == "input-bound"
+
+
+@pytest.mark.parametrize(("seconds", "local", "least"), [(3.0, True, 35.0), (3.0, False, 68.0), (60.0, False, 125.0)])
+def test_how_long_a_launcher_may_be_silent(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, local: bool, least: float
+) -> None:
+    monkeypatch.undo()
+    assert profiling.patience(seconds, local=local) == least
+
+
+def test_tasks_that_seem_to_start_on_remote_storage_may_all_run_by_now() -> None:
+    text = "attempt 1 was starting when its events were last copied; waiting for newer ones"
+    assert profiling.starting_text(1, local=False) == text
