@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console as RichConsole
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from cluster.events import Event
@@ -30,6 +32,10 @@ from cluster.units import format_duration
 LINE_SECONDS, LONGEST_PAUSE = 5.0, 60.0
 #: Seconds between two looks of a notebook's bar.
 DRAW_SECONDS = 0.5
+#: Columns of a terminal that a bar has at most, and that are left for it beside a long text.
+BAR, SHORT_BAR = 40, 4
+#: Columns of the percentage, with the gaps before it and before the bar.
+_SHARE = 6
 #: Colours of roles in front of their log lines.
 ROLE_STYLE = {"chief": "cyan", "worker": "green", "ps": "magenta", "evaluator": "yellow"}
 
@@ -188,6 +194,16 @@ def bar_text(live: Live, now: float) -> str:
     return progress_text(live, now) if live.step else live.phase
 
 
+def fitted(text: str, room: int) -> str:
+    """The parts of `text` between ` · ` that fit into `room` columns of a terminal, and a sign where some do not."""
+    if cell_len(text) <= room:
+        return text
+    parts = text.split(" · ")
+    while parts and cell_len(f"{' · '.join(parts)} …") > room:
+        parts.pop()
+    return f"{' · '.join(parts)} …" if parts else f"{set_cell_size(text, max(0, room - 1))}…"
+
+
 @dataclass(frozen=True)
 class Bar:
     """A progress bar as notebooks show it: `step` of `total` steps, where the total is known."""
@@ -211,8 +227,16 @@ class _Bar(Progress):
 
     def __init__(self, live: Live, console: RichConsole) -> None:
         self._live = live
-        description = TextColumn("{task.description}", markup=False)
-        super().__init__(description, BarColumn(), TaskProgressColumn(), console=console)
+        self._column = BarColumn()
+        description = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
+        super().__init__(description, self._column, TaskProgressColumn(), console=console)
+
+    def fitted(self, text: str) -> str:
+        """As much of `text` as leaves room for a bar and the percentage, which get the rest of the line."""
+        room = self.console.width - _SHARE
+        text = fitted(text, room - SHORT_BAR)
+        self._column.bar_width = max(1, min(BAR, room - cell_len(text)))
+        return text
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
@@ -259,7 +283,7 @@ class LiveConsole:
 
     def _move(self, event: Event) -> None:
         live = self._live
-        text = bar_text(live, event.at)
+        text = self._bar.fitted(bar_text(live, event.at))
         if self._row is not None:
             self._bar.update(self._row, description=text, completed=live.step, total=live.total)
             return
@@ -276,13 +300,16 @@ class LiveConsole:
 
 
 def make_console(*, logs: bool = True) -> PlainConsole | LiveConsole:
-    """Live where a person watches a terminal or notebook, plain lines elsewhere; rich decides which it is."""
+    """Live where a person watches a terminal or notebook, plain lines elsewhere.
+
+    For rich a pipe is a terminal, too, where FORCE_COLOR or TTY_COMPATIBLE is set, as for colours in the logs of CI.
+    """
     rich = RichConsole()
     if rich.is_jupyter:
         from IPython.display import display
 
         return NotebookConsole(sys.stdout, partial(display, display_id=True), logs=logs)
-    live = rich.is_terminal and not rich.is_dumb_terminal  # on which rich would draw no bar at all
+    live = sys.stdout.isatty() and rich.is_terminal and not rich.is_dumb_terminal  # on which rich would draw no bar
     return LiveConsole(rich, logs=logs) if live else PlainConsole(sys.stdout, logs=logs)
 
 

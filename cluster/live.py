@@ -201,9 +201,9 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 
 
 def progress_text(live: Live, now: float) -> str:
-    """`epoch 2/3 · step 120 · loss 0.12 · 35 steps/s · 1m20s left`."""
+    """`epoch 2/3 · step 120 · 35 steps/s · 1m20s left · loss 0.12`: the least important last, where it may be cut."""
     epoch = f"{live.epoch} · " if live.epoch else ""
     rate, left = live.rate(now), live.left(now)
     speed = f" · {rate:.3g} steps/s" if rate else ""
     rest = f" · {format_duration(left)} left" if left is not None and left >= 1 else ""
-    return f"{epoch}step {live.step}{metrics_text(live.metrics)}{speed}{rest}"
+    return f"{epoch}step {live.step}{speed}{rest}{metrics_text(live.metrics)}"

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TextIO
 
 from rich.console import Console as RichConsole
-from rich.console import Group
+from rich.console import ConsoleDimensions, Group
 from rich.live import Live as Screen
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster.console import ROLE_STYLE
+from cluster.console import ROLE_STYLE, fitted
 from cluster.errors import StorageError, SubmissionError
 from cluster.watched import View, is_number
 
@@ -54,7 +54,8 @@ def show(source: Source, pause: float) -> None:
     """
     source.look()
     console = RichConsole()
-    if source.view().over or not (console.is_terminal and sys.stdin.isatty()) or console.is_dumb_terminal:
+    terminal = console.is_terminal and sys.stdin.isatty() and sys.stdout.isatty()
+    if source.view().over or not terminal or console.is_dumb_terminal:
         sys.stdout.write(source.view().text())
         return
     with _keys(sys.stdin) as keys, contextlib.suppress(KeyboardInterrupt):
@@ -83,7 +84,7 @@ def _follow(source: Source, pause: float, console: RichConsole, keys: TextIO) ->
     with Screen(console=console, screen=True, auto_refresh=False) as screen:
         while not (view := source.view()).over:
             first = max(0, min(first, len(view.rows) - 1))
-            screen.update(drawn(view, console.height, first, wrong), refresh=True)
+            screen.update(drawn(view, console.size, first, wrong), refresh=True)
             key = _key(keys, LOOK)
             if key == "q":
                 return
@@ -126,9 +127,9 @@ def _key(stream: TextIO, seconds: float) -> str:
     return _ESCAPES.get(pressed, pressed[:1].lower() or "q")  # nothing to read: the terminal is gone
 
 
-def drawn(view: View, height: int, first: int = 0, wrong: str = "") -> Group:
+def drawn(view: View, size: ConsoleDimensions, first: int = 0, wrong: str = "") -> Group:
     """What the screen shows: the job, as many tasks from the `first` on as there is room for, and the keys."""
-    room = max(1, height - _OTHER_LINES)
+    room = max(1, size.height - _OTHER_LINES)
     table = Table(box=None, header_style="bold", expand=False, padding=(0, 2, 0, 0))
     for name in view.columns:
         table.add_column(name, justify="right" if is_number(name) else "left", no_wrap=True)
@@ -140,7 +141,7 @@ def drawn(view: View, height: int, first: int = 0, wrong: str = "") -> Group:
     bar = Padding(ProgressBar(total=view.total, completed=view.step), 0) if view.total else Text("")
     return Group(
         _line(view.run, "dim"),
-        _line(view.progress, "bold"),
+        _line(fitted(view.progress, size.width), "bold"),
         _line(view.states, "bold red" if view.trouble else "default"),
         _line(view.silence, "bold red") if view.silence else bar,
         table,

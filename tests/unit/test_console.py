@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -19,6 +20,7 @@ from cluster.console import (
     NotebookConsole,
     PlainConsole,
     SilentConsole,
+    fitted,
     line_pause,
     make_console,
     sentence,
@@ -90,7 +92,7 @@ EXPECTED = [
     "[worker-0] hello",
     "[worker-0] world [1/2] :warning:",
     "epoch 1/2 · step 10 · loss 0.1",
-    "epoch 1/2 · step 50 · loss 0.02 · RATE steps/s",
+    "epoch 1/2 · step 50 · RATE steps/s · loss 0.02",
     "checkpoint 50 saved",
     "checkpoint 50 evaluated · mae 12.35",
     "worker-1 lost: its process was ended by SIGKILL",
@@ -217,10 +219,41 @@ def test_the_bar_shows_the_leaders_progress_and_below_it_all_tasks() -> None:
         live.event(event)
     live.event(Event("run_ended"))
     bar, states = screen.export_text().splitlines()[-2:]
-    assert "epoch 1/2 · step 30 · loss 0.03333 · RATE steps/s" in tidy(bar)
+    assert "epoch 1/2 · step 30 · RATE steps/s · loss 0.03333" in tidy(bar)
     assert " 30%" in bar  # of 2 epochs of 50 steps
     assert "step 99" not in bar
     assert states.rstrip() == "worker 1 lost, 1 stopped · evaluator 1 stopped"
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (40, "epoch 1/3 · step 290 …"),
+        (60, "epoch 1/3 · step 290 · 100 steps/s · 3.1s left …"),
+        (80, "epoch 1/3 · step 290 · 100 steps/s · 3.1s left · loss 261.2 …"),
+        (100, "epoch 1/3 · step 290 · 100 steps/s · 3.1s left · loss 261.2 · mae 11.62 · größe 16.16"),
+    ],
+)
+def test_on_a_narrow_terminal_bar_and_percentage_stay_and_metrics_go(width: int, text: str) -> None:
+    screen = terminal(width)
+    live = LiveConsole(screen)
+    live.plan(plan())
+    for number in range(250, 300, 10):
+        metrics = {"loss": 261.2, "mae": 11.62, "größe": 16.16}
+        data = {"step": number, "metrics": metrics, "epoch": 1, "epochs": 3, "steps": 200}
+        live.event(Event("step", 1, FIRST, data, 1000.0 + number / 100))
+    live.event(Event("run_ended"))
+    bar = re.split("waiting|stopped", screen.export_text().splitlines()[-2])[-1].rstrip()  # drawn over the states
+    assert re.fullmatch(f"{text} ━[━╸╺]+  48%", bar), bar
+    assert len(bar) <= width
+
+
+@pytest.mark.parametrize(
+    ("room", "text"),
+    [(20, "one · two · three"), (17, "one · two · three"), (16, "one · two …"), (8, "one …"), (4, "one…"), (3, "on…")],
+)
+def test_as_many_parts_as_fit(room: int, text: str) -> None:
+    assert fitted("one · two · three", room) == text
 
 
 def test_before_the_first_step_the_bar_says_what_the_job_waits_for() -> None:
@@ -364,9 +397,34 @@ def test_a_pipe_gets_plain_lines(capsys: pytest.CaptureFixture[str], monkeypatch
     assert capsys.readouterr().out == "[worker-0] hello\n"
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert isinstance(make_console(), LiveConsole)
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"])
+def test_a_pipe_gets_plain_lines_also_with_colours(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert isinstance(make_console(), PlainConsole)
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    outside, inside = os.openpty()
+    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    subprocess.run([sys.executable, "-c", BAR], stdout=inside, env={**env, "TERM": "xterm"}, check=True)
+    os.close(inside)
+    seen = b""
+    with contextlib.suppress(OSError):  # how Linux says that nobody has the other side open
+        while data := os.read(outside, 1 << 16):
+            seen += data
+    os.close(outside)
+    assert b"\x1b[?25l" in seen  # the cursor is hidden
+    assert "step 5 · loss 0.5 ━".encode() in re.sub(rb"\x1b\[[\d;]*m", b"", seen)
+
+
+BAR = """
+from cluster.console import make_console
+from cluster.events import Event
+from cluster.tasks import Task
+shown = make_console()
+shown.event(Event("step", 1, Task("worker", 0), {"step": 5, "metrics": {"loss": 0.5}, "epochs": 2, "steps": 50}))
+shown.event(Event("run_ended"))
+"""
 
 
 def test_silence(capfd: pytest.CaptureFixture[str]) -> None:

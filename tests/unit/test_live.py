@@ -134,6 +134,7 @@ def test_tasks_in_trouble_come_first_then_the_leader() -> None:
             [step(30, 1.0, epoch=2, epochs=3, steps=100), step(120, 10.0, epoch=2, epochs=3, steps=100)],
             "epoch 2/3 · step 120 · 10 steps/s · 18.0s left",
         ),
+        ([step(1, 1.0), step(3, 2.0, metrics={"loss": 0.5, "mae": 2.0})], "step 3 · 2 steps/s · loss 0.5 · mae 2"),
         ([step(1, 1.0, epochs=1, steps=100), step(99, 2.0, epochs=1, steps=100)], "step 99 · 98 steps/s"),
     ],
 )

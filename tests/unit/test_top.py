@@ -73,7 +73,7 @@ def step(number: int, at: float, task: Task = FIRST) -> Event:
 
 def screen(watched: Watched, height: int = 30, first: int = 0, wrong: str = "", width: int = 120) -> list[str]:
     console = RichConsole(file=io.StringIO(), force_terminal=True, width=width, height=height, record=True)
-    console.print(top.drawn(watched.view(), height, first, wrong))
+    console.print(top.drawn(watched.view(), console.size, first, wrong))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -95,7 +95,7 @@ def test_the_whole_table_as_text(written: Written) -> None:
     )  # fmt: skip
     assert text(written) == [
         written.uri,
-        "running · 22.0s · epoch 1/2 · step 60 · loss 0.25 · 5 steps/s · 28.0s left · checkpoint 50",
+        "running · 22.0s · epoch 1/2 · step 60 · 5 steps/s · 28.0s left · loss 0.25 · checkpoint 50",
         "worker 1 lost, 1 running · ps 1 running",
         "",
         "task      state    step  steps/s  cpu   memory          gpu  node",
@@ -134,6 +134,24 @@ def test_a_terminal_shows_the_same_and_the_keys(written: Written) -> None:
     assert lines[4].split() == ["task", "state", "step", "steps/s", "node"]
     assert lines[5].split() == ["worker-0", "running", "60", "5", "10.0.0.0"]
     assert lines[-1] == "q ends"
+
+
+@pytest.mark.parametrize(
+    ("width", "progress"),
+    [
+        (60, "running · 20.0s · epoch 1/2 · step 60 · 5 steps/s …"),
+        (80, "running · 20.0s · epoch 1/2 · step 60 · 5 steps/s · 28.0s left · loss 0.25 …"),
+        (100, "running · 20.0s · epoch 1/2 · step 60 · 5 steps/s · 28.0s left · loss 0.25 · accuracy 0.75 …"),
+    ],
+)
+def test_on_a_narrow_terminal_metrics_go_first(written: Written, width: int, progress: str) -> None:
+    written.start(FIRST, host="elsewhere")
+    for event in (step(10, 1010.0), step(60, 1020.0)):
+        event.data["metrics"].update(accuracy=0.75, top_5=0.875)
+        written.add(event)
+    lines = screen(looked(written), width=width)
+    assert lines[1] == progress
+    assert all(len(line) <= width for line in lines)
 
 
 def test_what_went_wrong_with_the_storage_is_shown(written: Written) -> None:
