@@ -16,9 +16,11 @@ _PARTS = {
     "input": "input",
     "compute": "compute",
     "communication": "exchange",
-    "runtime": "TensorFlow",
-    "other": "Python, idle",
+    "runtime": "TF",
+    "other": "other",
 }
+#: Columns that a narrow terminal does without.
+_SPARE = (">p95", ">feed", ">its own", ">TF", ">steps")
 #: Operations, and stages of the input pipeline, that are shown.
 _OPERATIONS, _STAGES = 10, 5
 #: Share of the time from which on the stages of an input pipeline are worth a look.
@@ -37,7 +39,7 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         show_grid(_costs("operation", operations[:_OPERATIONS], operations), console)
     stages = document.get("stages", [])
     if stages and (document.get("limit") == "input" or any(t["feed"] > _FED for t in tasks)):
-        show_grid(_costs("stage of the input pipeline", stages[:_STAGES], stages), console)
+        show_grid(_costs("input stage", stages[:_STAGES], stages), console)
     _list("also seen", document.get("notes", []), console)
     _list("to try", document.get("advice", []), console)
 
@@ -66,7 +68,7 @@ def _tasks(tasks: Sequence[Mapping[str, Any]], document: Mapping[str, Any]) -> G
                 f"{task['feed']:.0%}",
             ]
         )
-    return Grid("", header, rows)
+    return Grid("", header, rows, _SPARE)
 
 
 def _costs(noun: str, shown: Sequence[Mapping[str, Any]], all_of_them: Sequence[Mapping[str, Any]]) -> Grid:
@@ -77,7 +79,7 @@ def _costs(noun: str, shown: Sequence[Mapping[str, Any]], all_of_them: Sequence[
         share = "exchange" if row["moves_data"] else f"{row['seconds'] / whole:.0%}"
         time = step_time(row["seconds"])
         rows.append([plain_type(row["type"]), f"{row['calls']:.1f}", time, share, _short(row["name"])])
-    return Grid("", [noun, ">calls a step", ">time a step", ">share", "name"], rows)
+    return Grid("", [noun, ">calls/step", ">time/step", ">share", "name"], rows, (">calls/step",))
 
 
 def _short(name: str, most: int = 60) -> str:
