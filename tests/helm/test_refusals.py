@@ -133,6 +133,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "files of a team's cluster": ({"files": {"train.py": ""}}, "takes no files · 1 files in mode cluster"),
     "suspend of a job": (job(suspend=True), "suspend true in mode job · use rayJob.suspend"),
+    "suspend of no schedule": (job(cron={"suspend": True}), "cron.suspend true in mode job · use rayJob.suspend"),
+    "suspend of no schedule, in a cluster": ({"cron": {"suspend": True}}, "in mode cluster · use suspend"),
     "suspend of a schedule": ({**CASES["cron"], "suspend": True}, "suspend true in mode cron · use cron.suspend"),
     "jobs of a schedule that do not start": (
         {**CASES["cron"], "rayJob": {"suspend": True}},

@@ -248,6 +248,9 @@
 {{- if and (ne $mode "cron") .Values.cron.schedule -}}
 {{- include "tfcluster.refuse" (list "only mode cron has a schedule" (printf "cron.schedule %s in mode %s" .Values.cron.schedule $mode) "set mode=cron, or delete the schedule") -}}
 {{- end -}}
+{{- if and (ne $mode "cron") .Values.cron.suspend -}}
+{{- include "tfcluster.refuse" (list "only mode cron has a schedule" (printf "cron.suspend true in mode %s" $mode) (printf "use %s" (ternary "suspend" "rayJob.suspend" (eq $mode "cluster")))) -}}
+{{- end -}}
 {{- if and (eq $mode "cluster") .Values.files -}}
 {{- include "tfcluster.refuse" (list "a team's cluster takes no files" (printf "%d files in mode cluster" (len .Values.files)) "delete them; tfcluster submit ships those of each job") -}}
 {{- end -}}
