@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 RESERVED_ENV = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", "TF_USE_LEGACY_KERAS", "TF_GRPC_REUSE_PORT")
 #: Ray's own resources, and the field of a role that asks for each.
 _OWN_FIELD = {"CPU": "cpus", "GPU": "gpus", "memory": "memory"}
+#: Tasks of a role that a mistyped name is compared with.
+_NAMED = 16
 _ENTRYPOINT = re.compile(r"(?:[^:]+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -116,6 +119,27 @@ def _partition_problems(spec: JobSpec) -> Iterator[str]:
         yield f"partition splits variables over parameter servers, but strategy is {spec.strategy}"
 
 
+def _profile_problems(spec: JobSpec) -> Iterator[str]:
+    if spec.profile is None:
+        return
+    counts: dict[str, int] = {role: spec.replicas(role) for role in ROLE_ORDER if spec.replicas(role)}
+    for name in spec.profile.tasks or ():
+        role, _, index = name.rpartition("-")
+        is_task = index.isdecimal() and str(int(index)) == index and int(index) < counts.get(role, 0)
+        if name not in counts and not is_task:
+            yield f"profile.tasks: this job has no task or role {name!r}; {_meant(name, counts)}"
+
+
+def _meant(name: str, counts: Mapping[str, int]) -> str:
+    """`did you mean worker?`, or which tasks there are."""
+    some = [f"{role}-{index}" for role, count in counts.items() for index in range(min(count, _NAMED))]
+    near = [] if name.rpartition("-")[0] in counts else difflib.get_close_matches(name, [*counts, *some], n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    spans = [f"{role}-0" if count == 1 else f"{role}-0 to {role}-{count - 1}" for role, count in counts.items()]
+    return f"it has {', '.join(spans)}"
+
+
 def _debug_problems(spec: JobSpec) -> Iterator[str]:
     if spec.debug is not None and spec.strategy == "parameter_server":
         yield (
@@ -195,6 +219,7 @@ _RULES = (
     _env_problems,
     _runtime_env_problems,
     _partition_problems,
+    _profile_problems,
     _debug_problems,
     _backoff_problems,
     _name_problems,

@@ -24,6 +24,8 @@ PARAMETER_SERVERS = FUNCTION + "strategy: parameter_server\n"
 WORKERS = FUNCTION + "strategy: multi_worker_mirrored\n"
 
 GOOD = {
+    "traces of some tasks": PARAMETER_SERVERS
+    + "roles: {worker: 2, ps: 1, evaluator: 1}\nprofile: {steps: [5, 9], tasks: [chief, worker-1, ps-0, evaluator]}",
     "shortest": FUNCTION,
     "module": "entrypoint: package.train:main",
     "method": "entrypoint: jobs/train.py:Trainer.run",
@@ -181,6 +183,10 @@ WRONG_TOGETHER = [
     (PARAMETER_SERVERS + "roles: {worker: 1, ps: 1}\npartition: {shards: 2, max_size: 1MB}", "partition: give one of shards, min_size, max_size (seen: shards, max_size)"),
     ("script: train.py\nstrategy: parameter_server\nroles: {worker: 1, ps: 1}\npartition: {shards: 2}", "partition cannot reach a script"),
     ("script: train.py\nprofile: {steps: [5, 9]}", "profile cannot reach a script, whose steps nobody counts; call tfcluster profile RUN while it runs"),
+    (WORKERS + "roles: {worker: 2}\nprofile: {steps: [5, 9], tasks: [wroker]}", "profile.tasks: this job has no task or role 'wroker'; did you mean worker?"),
+    (WORKERS + "roles: {worker: 2}\nprofile: {steps: [5, 9], tasks: [workr-1]}", "no task or role 'workr-1'; did you mean worker-1?"),
+    (WORKERS + "roles: {worker: 2, evaluator: 1}\nprofile: {steps: [5, 9], tasks: [worker-2, ps]}", "no task or role 'worker-2'; it has worker-0 to worker-1, evaluator-0\n  - profile.tasks: this job has no task or role 'ps'; it has worker-0"),
+    (FUNCTION + "profile: {steps: [5, 9], tasks: [worker-00]}", "no task or role 'worker-00'; it has worker-0"),
     (FUNCTION + "roles: {worker: {env: {CUDA_VISIBLE_DEVICES: '0'}}}", "roles.worker.env.CUDA_VISIBLE_DEVICES is set for each task from the spec; remove it"),
     (FUNCTION + "roles: {worker: {env: {TF_CONFIG: '{\"cluster\": {\"evaluator\": []}}'}}}", "roles.worker.env.TF_CONFIG is set for each task from the spec; remove it; an evaluator in the cluster spec makes the coordinator wait for ever"),
     (FUNCTION + "runtime_env: {env_vars: {TF_USE_LEGACY_KERAS: '1'}}", "runtime_env.env_vars.TF_USE_LEGACY_KERAS is set for each task from the spec; remove it"),
