@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,14 +16,21 @@ _WORDS: dict[str, Level] = {
     "DEBUG": "info", "INFO": "info", "WARN": "warning", "WARNING": "warning",
     "ERROR": "error", "CRITICAL": "error", "FATAL": "error",
 }  # fmt: skip
-_NAMES = r"(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\b"
-#: What stands before the text of a line; group 1 is the level's letter or word.
+#: Words that are levels in JSON lines only: as the start of a line they are words like others.
+_IN_JSON: dict[str, Level] = {
+    **_WORDS, "TRACE": "info", "NOTICE": "info", "ERR": "error", "PANIC": "error", "ALERT": "error",
+    "EMERGENCY": "error", "EXCEPTION": "error",
+}  # fmt: skip
+_NAMES = r"(?P<level>DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\b"
+#: What stands before the text of a line; group `level` is its letter or word.
 #: `2026-03-01 14:05:59.123456: W tensorflow/…` (tensorflow/core/platform/default/logging.cc)
-_TENSORFLOW = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: ([IWEF]) ")
+_TENSORFLOW = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: (?P<level>[IWEF]) ")
 #: `W0301 14:05:59.123456  1920 file.cc:464] `, also with the time as seconds (absl/log/internal/log_format.cc)
-_ABSL = re.compile(r"([IWEF])\d{4} \d\d:\d\d:[\d.]+\s+\d+ (?=[^\s\]]+:\d+\])")
+_ABSL = re.compile(r"(?P<level>[IWEF])\d{4} \d\d:\d\d:[\d.]+\s+\d+ (?=[^\s\]]+:\d+\])")
 #: `WARNING:tensorflow:…`, `ERROR …`, `[WARNING] …`, and with a time and a name before, as loggers are configured
-_PYTHON = re.compile(rf"(?:\[?\d{{4}}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\S*[\s:|-]+(?:[\w.]+[\s:|-]+)?)?\[?{_NAMES}[\s:|\]]")
+_PYTHON = re.compile(
+    rf"(?:\[?\d{{4}}([-/])\d\d\1\d\d[ T]\d\d:\d\d:\d\d\S*[\s:|-]+(?:[\w.]+[\s:|-]+)?)?\[?{_NAMES}[\s:|\]]"
+)
 #: `train.py:12: UserWarning: …` (warnings.formatwarning)
 _WARNING = re.compile(r"\S+:\d+: \w*Warning: ")
 #: `ValueError: …`, `tensorflow.python.framework.errors_impl.InternalError: …`: the last line of a traceback
@@ -84,10 +92,29 @@ def _own_level(text: str) -> Level | None:
     for pattern in (_TENSORFLOW, _ABSL, _PYTHON):
         match = pattern.match(head)
         if match:
-            return _WORDS[match[1]]
+            return _WORDS[match["level"]]
+    if head.startswith("{") and text.rstrip().endswith("}"):
+        return _json_level(text)
     if head.startswith(_ERRORS) or _EXCEPTION.match(head):
         return "error"
     return "warning" if _WARNING.match(head) else None
+
+
+#: Keys under which loggers write the level of a line of JSON: structlog, Python's formatters, Google Cloud, ECS.
+_JSON_LEVEL = re.compile(r'"(?:level|levelname|severity|log\.level)"\s*:\s*"')
+_JSON_KEYS = ("level", "levelname", "severity", "log.level")
+
+
+def _json_level(text: str) -> Level | None:
+    """The level of a line that is one JSON object."""
+    if not _JSON_LEVEL.search(text):
+        return None
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    named = (document.get(key) for key in _JSON_KEYS)
+    return next((_IN_JSON[word.upper()] for word in named if isinstance(word, str) and word.upper() in _IN_JSON), None)
 
 
 def at_least(level: Level | None, wanted: Level) -> bool:
@@ -107,5 +134,5 @@ def same_text(text: str) -> str:
     for pattern in (_TENSORFLOW, _ABSL):
         match = pattern.match(text)
         if match:
-            return f"{match[1]} {text[match.end() :]}"
+            return f"{match['level']} {text[match.end() :]}"
     return text
