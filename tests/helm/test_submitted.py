@@ -49,6 +49,20 @@ CASES: dict[str, dict[str, Any]] = {
         "workerGroups": {"cpu": CPU_GROUP},
         "rayJob": {"submitter": {**PLACED, "resources": {"limits": {"cpu": "2"}}}},
     },
+    "said in part": {
+        "storage": S3,
+        "podSecurityContext": {"runAsUser": 2000, "runAsGroup": None},
+        "securityContext": {"readOnlyRootFilesystem": False},
+        "head": {"resources": {"limits": {"memory": "8Gi"}}},
+        "workerGroups": {"cpu": {"resources": {"limits": {"memory": "8Gi"}}}},
+        "rayJob": {"submitter": {"resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": None}}}},
+    },
+    "requests alone": {
+        "storage": S3,
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None},
+        "head": {"resources": {"requests": {"memory": "2Gi"}}},
+        "workerGroups": {"cpu": {"resources": {"requests": {"cpu": "1"}}, "gpus": 1}},
+    },
     "said twice": {
         "storage": S3,
         "workerGroups": {"cpu": {**CPU_GROUP, "env": [{"name": "A", "value": "group"}, {"name": "B", "value": "b"}]}},
