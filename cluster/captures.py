@@ -21,6 +21,7 @@ from typing import Any
 from cluster.capture import SUFFIX, Capture, asked_for, chosen, folder_name
 from cluster.errors import StorageError
 from cluster.events import Event
+from cluster.judging import StoppedError, UnjudgedError, judge_apart
 from cluster.pulls import pull
 from cluster.storage import RunDirectory
 from cluster.tasks import Task
@@ -56,7 +57,7 @@ class Captures:
         self._pulls: dict[Future[int], Task] = {}
         self._judges = ThreadPoolExecutor(1, thread_name_prefix="tfcluster-verdict")
         self._verdicts: dict[Future[dict[str, Any]], Capture] = {}
-        self._stopped = threading.Event()  # what a verdict looks at between two traces
+        self._stopped = threading.Event()  # what a verdict looks at
         self.came_to_steps = False  # whether training came to those that the spec wants traced
         self._steps_done: set[tuple[int, ...]] = set()
         self._over: set[str] = set()
@@ -137,7 +138,7 @@ class Captures:
         if self._now is not None:
             self._gather(self._now)
         for done in [future for future in self._verdicts if future.done()]:
-            self._judged(self._verdicts.pop(done), done.result())
+            self._judged(self._verdicts.pop(done), done)
 
     def finish(self, patience: float) -> None:
         """The run is over: keep the traces that are here, and wait `patience` seconds for what they say."""
@@ -255,7 +256,12 @@ class Captures:
             self._verdicts[judging] = capture
         self._emit(document)
 
-    def _judged(self, capture: Capture, verdict: dict[str, Any]) -> None:
+    def _judged(self, capture: Capture, judging: Future[dict[str, Any]]) -> None:
+        lacking = judging.exception()
+        if lacking is not None:  # nothing is kept, so that it can be made elsewhere
+            self._say(capture, f"no verdict: {lacking}; tfcluster profile RUN makes it, where there is more memory")
+            return
+        verdict = judging.result()
         said = str(verdict.get("sentence", ""))
         try:
             self._directory.write(f"{capture.folder}/verdict.json", json.dumps(verdict, indent=2) + "\n")
@@ -273,15 +279,19 @@ def _fetch(worker: Any, path: str, target: Path) -> int:
 
 
 def _verdict(folder: Path, strategy: str, capture: Capture, stopped: Callable[[], bool]) -> dict[str, Any]:
-    """What the traces say; a trace that cannot be read is no reason to lose the others."""
-    from cluster.verdict import judge_folder
+    """What the traces say; a trace that cannot be read is no reason to lose the others.
 
+    Raises:
+        UnjudgedError, StoppedError: there is none, but may be one elsewhere, or later.
+    """
     missing = {str(task): why for task, why in capture.missing.items()}
     try:
-        verdict = judge_folder(folder, strategy=strategy, missing=missing, stopped=stopped).to_document()
+        verdict = judge_apart(folder, strategy=strategy, missing=missing, stopped=stopped)
         return {**verdict, "notes": [*capture.noted, *verdict["notes"]]}
+    except (UnjudgedError, StoppedError):
+        raise
     except Exception as error:
-        return {"sentence": f"no verdict: {type(error).__name__}: {error}", "missing": missing}
+        return {"sentence": f"no verdict: {error}", "missing": missing}
 
 
 def _place(staging: Path, names: Sequence[str], parent: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,29 +79,17 @@ class Verdict:
         }
 
 
-class StoppedError(Exception):
-    """Nobody waits for the verdict any more."""
-
-
-def judge_folder(
-    folder: Path, *, strategy: str, missing: Mapping[str, str], stopped: Callable[[], bool] = lambda: False
-) -> Verdict:
+def judge_folder(folder: Path, *, strategy: str, missing: Mapping[str, str]) -> Verdict:
     """The verdict on the traces `<task>.xplane.pb` in `folder`.
 
     Args:
         folder: of one capture.
         strategy: of the spec: which tasks make steps, and whether they keep in step.
         missing: tasks that were to be traced and left no trace, and why. A trace that cannot be read is added.
-        stopped: is asked before each trace, which may take a minute, whether to leave it.
-
-    Raises:
-        StoppedError: it was left.
     """
     tasks, gone = [], dict(missing)
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         task = path.name.removesuffix(SUFFIX)
-        if stopped():
-            raise StoppedError
         try:
             tasks.append(shares_of(task, activity_of(read_planes(path))))
         except StorageError as error:

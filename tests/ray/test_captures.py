@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster import judging
 from cluster.captures import Captures
 from cluster.events import Event
 from cluster.profiling import verdict_of
@@ -112,6 +113,23 @@ def test_a_verdict_is_waited_for_and_kept_beside_the_traces(tmp_path: Path, larg
     assert not verdict["sentence"].startswith("no verdict")
     assert verdict["notes"][0] == run.said[-1]["notes"][0] == "the trace of worker-0: cut short"
     assert ("worker-0", "trace_taken") in run.told
+
+
+def test_without_memory_for_a_verdict_the_run_goes_on_and_it_is_made_elsewhere(
+    tmp_path: Path, large: Path, supervisor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "free_memory", lambda: 5e7)
+    run = Launcher(tmp_path / "run")
+    run.ask(FIRST)
+    run.traced(FIRST, large, supervisor)
+    done = run.comes_to("done")
+    run.captures.close()
+    assert done["verdict"] == (
+        f"no verdict: it takes {(1e8 + 12 * large.stat().st_size) / 1e9:.1f} GB of memory, and 0.0 GB may be taken; "
+        "tfcluster profile RUN makes it, where there is more memory"
+    )
+    assert not (run.folder / done["folder"] / "verdict.json").exists()
+    assert verdict_of(str(run.folder), done)["tasks"][0]["task"] == "worker-0"
 
 
 def test_a_trace_that_comes_too_late_or_cannot_be_fetched_is_not_kept_by_its_task(
