@@ -64,8 +64,8 @@ class DataSpec(Part):
     masks: tuple[str, ...] = Field((), description="columns with a feature <column>_present, False where they are null")
     pack: dict[str, Dtype | Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
         {},
-        description="features that are matrices, and the columns of one dtype that each is made of; or the dtype alone, "
-        "for all columns of it that are read and not used otherwise",
+        description="features that are matrices, and the columns of one dtype that each is made of; or the dtype "
+        "alone, for all columns of it that are read and not used otherwise",
     )
     structs: Literal["flat", "nested"] = Field(
         "flat", description="fields of structs under dotted names, or as dictionaries in dictionaries"
