@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def folders(python: Path) -> list[Path]:
     """What a program of this Python reads: the system's files, the environment, what it was made of, this clone.
 
     Raises:
-        E2EError: it has no ray-tfcluster.
+        E2EError: it has no ray-tfcluster, or lies in /tmp.
     """
     ask = "import json, sys, cluster, ray; print(json.dumps([sys.prefix, sys.base_prefix]))"
     done = subprocess.run([str(python), "-c", ask], cwd="/", capture_output=True, text=True, check=False)
@@ -28,10 +29,21 @@ def folders(python: Path) -> list[Path]:
         raise E2EError(f"no environment with ray-tfcluster and Ray · {python}\n{done.stderr} · name one that has both")
     wanted = [Path("/usr"), *(Path(place) for place in json.loads(done.stdout)), _ROOT]
     wanted += [Path("/", name) for name in _SYSTEM if Path("/", name).is_dir() and not Path("/", name).is_symlink()]
+    return _outermost(wanted)
+
+
+def _outermost(wanted: Iterable[Path]) -> list[Path]:
+    """Those that lie in no other one.
+
+    Raises:
+        E2EError: one is where Pods have a folder of their own.
+    """
     kept: list[Path] = []
     for place in sorted(set(wanted), key=lambda path: len(path.parts)):
         if not any(place.is_relative_to(other) for other in kept):
             kept.append(place)
+    if hidden := [place for place in kept if place.is_relative_to("/tmp")]:
+        raise E2EError(f"Pods have a /tmp of their own and would not see it · {hidden[0]} · put it somewhere else")
     return kept
 
 
