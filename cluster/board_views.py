@@ -58,6 +58,27 @@ def open_view(name: str, storage: str, folder: Path, task: str | None = None) ->
     return RunView(find_run(name, storage), folder, task)
 
 
+def run_of_job(job: str, uri: str, head: str) -> str:
+    """The run directory `uri` of a submitted job, if it can be read from here.
+
+    Args:
+        job: its id.
+        uri: as its launcher has named it, without passwords.
+        head: the machine of its cluster's dashboard.
+
+    Raises:
+        RunNotFoundError: it cannot.
+    """
+    if "***" in uri:
+        todo = "name the run directory itself, with its password: tfcluster tensorboard URI"
+        raise RunNotFoundError("the storage of the job needs a password, which is not shown", f"{job}: {uri}", todo)
+    if not is_run(uri):
+        there = f"ssh -L 6006:localhost:6006 {head} tfcluster tensorboard {uri}"
+        todo = f"serve it there ({there}), or put tensorboard: true into the spec, or a storage that all reach"
+        raise RunNotFoundError("the run directory of the job cannot be seen from here", f"{job}: {uri}", todo)
+    return uri
+
+
 @dataclass
 class RunView:
     """One run, and the dumps of one of its tasks."""

@@ -47,6 +47,7 @@ def tensorboard(
     ] = "localhost",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 takes a free one")] = 6006,
     task: Annotated[str | None, typer.Option(help="whose dumps Debugger V2 shows, such as worker-1")] = None,
+    address: Address = None,
     kubernetes: Kubernetes = False,
     namespace: Namespace = None,
     context: Context = None,
@@ -54,15 +55,16 @@ def tensorboard(
 ) -> None:
     """Serve the TensorBoard of one run, or of all runs of a storage; of a job on Kubernetes, by a forwarded port."""
     settings = kubernetes_settings(kubernetes, namespace, context)
-    if settings is not None:
+    if settings is not None and address is None:
         if host != "localhost":
             todo = "leave it out, and forward the port on: ssh -L 6006:localhost:6006 HOST"
             raise SpecError("a forwarded port is this machine's own, and listens on localhost", f"--host {host}", todo)
         _of_kubernetes(run, settings, port, task)
         return
     from cluster.board_views import RunView, StorageView, open_view
-    from cluster.tensorboard import EXTRA, REFRESH, Server
+    from cluster.tensorboard import EXTRA, LOCAL, REFRESH, Server, forwarded
 
+    run = _run_of(run, address, settings)
     with tempfile.TemporaryDirectory(prefix="tfcluster-tensorboard-") as folder, _terminable():
         view = open_view(run, storage, Path(folder), task)
         view.refresh()
@@ -70,23 +72,35 @@ def tensorboard(
         if task is not None and task not in tasks:
             raise _no_dumps(task, tasks)
         with Server(view, host, port, tensorflow=bool(tasks)) as server, contextlib.suppress(KeyboardInterrupt):
-            address = server.address()
-            typer.echo(f"TensorBoard of {view.title}: {address}")
+            served = server.address()
+            typer.echo(f"TensorBoard of {view.title}: {served}")
             if isinstance(view, StorageView) and view.is_empty:
                 typer.echo("no run is there yet; they are shown when they come")
             if tasks:
                 _tell_of_dumps(task or tasks[0], tasks)
             if isinstance(view, RunView) and view.has_traces() and importlib.util.find_spec("xprof") is None:
                 typer.echo(f"its traces are not shown without xprof: {EXTRA}")
-            if os.environ.get("SSH_CONNECTION") and host in ("localhost", "127.0.0.1"):
-                number = address.rstrip("/").rpartition(":")[2]
-                typer.echo(f"from your own machine: ssh -L {number}:localhost:{number} {os.uname().nodename}")
+            if os.environ.get("SSH_CONNECTION") and host in LOCAL:
+                typer.echo(forwarded(served.rstrip("/").rpartition(":")[2], os.uname().nodename))
             typer.echo("Ctrl-C ends it")
             sys.stdout.flush()
             while not server.wait(REFRESH):
                 with contextlib.suppress(StorageError):  # it may answer again
                     view.refresh()
             raise SystemExit(1)
+
+
+def _run_of(name: str, address: str | None, settings: Settings | None) -> str:
+    """The run directory of the submitted job that is meant; else the name as it is."""
+    from urllib.parse import urlsplit
+
+    from cluster.board_views import run_of_job
+
+    job = submitted(name, address, settings)
+    if job is None:
+        return name
+    with job.on_cluster() as ray:
+        return run_of_job(job.id, ray.run_dir(), urlsplit(job.address).hostname or "HEAD")
 
 
 def _of_kubernetes(run: str, settings: Settings, port: int, task: str | None) -> None:

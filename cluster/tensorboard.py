@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -27,6 +28,10 @@ REFRESH = 10.0
 PATIENCE = 3.0
 #: Addresses that mean all of a machine's.
 _WILDCARDS = ("0.0.0.0", "::", "")
+#: … and those that mean itself.
+LOCAL = ("localhost", "127.0.0.1", "::1")
+#: Set in a launcher that was submitted to a Ray cluster, and in a shell on another machine.
+_ELSEWHERE = ("RAY_JOB_SUBMISSION_ID", "SSH_CONNECTION")
 #: What brings TensorBoard without TensorFlow, with the plugin for traces.
 EXTRA = "pip install 'ray-tfcluster[profile]'"
 
@@ -137,6 +142,30 @@ def own_address() -> str:
     return socket.gethostname()
 
 
+def announcement(address: str, host: str, node: str, variables: Mapping[str, str]) -> str:
+    """What to say of a TensorBoard beside a job: where, and how to come to it from another machine.
+
+    Args:
+        address: of TensorBoard.
+        host: that it listens on.
+        node: the machine, or Pod, of this process.
+        variables: of this process; they tell whether who reads this is likely to sit elsewhere.
+    """
+    if host not in LOCAL:
+        return f"TensorBoard: {address}"
+    port = address.rstrip("/").rpartition(":")[2]
+    if "KUBERNETES_SERVICE_HOST" in variables:
+        return f"TensorBoard: {address} in {node}; from your own machine: kubectl port-forward {node} {port}"
+    if any(variables.get(name) for name in _ELSEWHERE):
+        return f"TensorBoard: {address} on {node}; {forwarded(port, node)}"
+    return f"TensorBoard: {address}"
+
+
+def forwarded(port: str, node: str) -> str:
+    """How to come to a port of `node` that listens to that machine only."""
+    return f"from your own machine: ssh -L {port}:localhost:{port} {node}"
+
+
 class Beside:
     """TensorBoard as long as a job runs; what there is to tell the user of it comes as events.
 
@@ -197,7 +226,8 @@ class Beside:
                     raise
                 self._server.close()
                 continue
-            self._say(f"TensorBoard: {address}", tensorboard=address)
+            text = announcement(address, self._spec.host, os.uname().nodename, os.environ)
+            self._say(text, tensorboard=address)
             return
 
     def _refresh(self, view: RunView) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.board_views import RunView, StorageView, open_view
+from cluster.board_views import RunView, StorageView, open_view, run_of_job
 from cluster.errors import RunNotFoundError
 from cluster.events import Event
-from cluster.locations import join
+from cluster.locations import join, shown
 from cluster.storage import RunDirectory, upload_folder
 
 EVENTS = "train/events.out.tfevents.1"
@@ -204,3 +204,16 @@ def test_whether_there_are_traces(storage: Path, board: Path) -> None:
     assert not view.has_traces()
     write(storage / "flights-1", "tensorboard/plugins/profile/2026_11_23_14_05_59/worker-0.xplane.pb")
     assert view.has_traces()
+
+
+def test_the_run_of_a_submitted_job_where_it_can_be_read(tmp_path: Path, s3: str) -> None:
+    uri = str(make_run(tmp_path, "flights-1"))
+    assert run_of_job("raysubmit_1", uri, "head") == uri
+    with pytest.raises(RunNotFoundError) as caught:
+        run_of_job("raysubmit_1", str(tmp_path / "other"), "head")
+    there = f"ssh -L 6006:localhost:6006 head tfcluster tensorboard {tmp_path / 'other'}"
+    assert f"raysubmit_1: {tmp_path / 'other'} · serve it there ({there}), or put tensorboard: true" in str(
+        caught.value
+    )
+    with pytest.raises(RunNotFoundError, match="needs a password, which is not shown"):
+        run_of_job("raysubmit_1", shown(join(s3, "flights-1")), "head")

@@ -28,7 +28,7 @@ from cluster.locations import join
 from cluster.scalars import event_file, header, scalars
 from cluster.spec_parts import TensorBoardSpec
 from cluster.storage import RunDirectory, upload_folder
-from cluster.tensorboard import Beside, Server
+from cluster.tensorboard import Beside, Server, announcement
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_leaks")]
@@ -220,7 +220,39 @@ def notice(board: Beside) -> Event:
     return event
 
 
-def test_beside_a_job(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("host", "variables", "text"),
+    [
+        ("localhost", {}, "TensorBoard: http://localhost:6007/"),
+        ("0.0.0.0", {"SSH_CONNECTION": "x"}, "TensorBoard: http://localhost:6007/"),
+        (
+            "localhost",
+            {"RAY_JOB_SUBMISSION_ID": "raysubmit_1"},
+            "TensorBoard: http://localhost:6007/ on node-7; from your own machine: ssh -L 6007:localhost:6007 node-7",
+        ),
+        (
+            "127.0.0.1",
+            {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "RAY_JOB_SUBMISSION_ID": "raysubmit_1"},
+            "TensorBoard: http://localhost:6007/ in node-7; from your own machine: kubectl port-forward node-7 6007",
+        ),
+    ],
+)
+def test_where_it_serves_and_how_to_come_to_it(host: str, variables: dict[str, str], text: str) -> None:
+    assert announcement("http://localhost:6007/", host, "node-7", variables) == text
+
+
+def test_beside_a_job_on_a_cluster_the_node_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("RAY_JOB_SUBMISSION_ID", "raysubmit_1")
+    make_run(tmp_path, "flights-1", [0.5])
+    with closing(Beside(TensorBoardSpec(port=0), str(tmp_path / "flights-1"), debug=False)) as board:
+        told = notice(board).data
+    assert f"{told['tensorboard']} on {os.uname().nodename}; from your own machine: ssh -L " in told["text"]
+
+
+def test_beside_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KUBERNETES_SERVICE_HOST", "RAY_JOB_SUBMISSION_ID", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
     file = make_run(tmp_path, "flights-1", [0.5])
     with closing(Beside(TensorBoardSpec(port=0), str(file.parents[2]), debug=False)) as board:
         told = notice(board)

@@ -117,6 +117,13 @@ def test_submit_wait_status_logs(head, job_folder):
         assert json.loads(lines) == {"tasks": ["worker-0"], "at": None, "level": None, "text": "hello from worker-0"}
     run = next((job_folder.parent / "runs").iterdir())
     assert json.loads((run / "result.json").read_text())["value"]["steps"] == 3
+    board = [TFCLUSTER, "tensorboard", job, "--address", head["RAY_API_SERVER_ADDRESS"], "--port", "0"]
+    with subprocess.Popen(board, env=head, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith(f"TensorBoard of {run.name}: http://localhost:")
+        process.terminate()
+    shutil.rmtree(run)  # as where it is on another machine
+    done = subprocess.run(board, env=head, capture_output=True, text=True, timeout=120)
+    assert f"cannot be seen from here · {job}: {run} · serve it there (ssh -L" in done.stderr
 
 
 def test_the_command_submits_follows_and_ends_with_the_jobs_exit_code(head, job_folder):
