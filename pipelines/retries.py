@@ -45,19 +45,11 @@ def retried(read: Callable[[], T], what: str) -> T:
     raise AssertionError("the last try returns or raises")
 
 
-class Held(io.RawIOBase):
-    """A part of a file in memory, at its place: whatever cannot be read of it now is not the storage's fault.
+class _Placed(io.RawIOBase):
+    """A file for Arrow that knows its size, and at which place of it the next reading begins."""
 
-    Args:
-        file: the open file.
-        start: of the part.
-        stop: its end, exclusive.
-    """
-
-    def __init__(self, file: pa.NativeFile, start: int, stop: int) -> None:
-        self._size = int(file.size())
-        self._start, self._at = start, 0
-        self._content = file.read_at(max(0, min(stop, self._size) - start), start)
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
 
     def readable(self) -> bool:
         """It is."""
@@ -68,23 +60,38 @@ class Held(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place of the whole file."""
+        """Go to a place of the file."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def tell(self) -> int:
-        """The place in the whole file."""
+        """The place in the file."""
         return self._at
+
+
+class Held(_Placed):
+    """A part of a file in memory, at its place: whatever cannot be read of it now is not the storage's fault.
+
+    Args:
+        file: the open file.
+        start: of the part.
+        stop: its end, exclusive.
+    """
+
+    def __init__(self, file: pa.NativeFile, start: int, stop: int) -> None:
+        super().__init__(int(file.size()))
+        self._start = start
+        self._content = file.read_at(max(0, min(stop, self._size) - start), start)
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes; none outside of the part."""
         begin = self._at - self._start
-        found: bytes = self._content[begin:][: size if size >= 0 else None] if begin >= 0 else b""
+        found: bytes = self._content[begin : begin + size if size >= 0 else None] if begin >= 0 else b""
         self._at += len(found)
         return found
 
 
-class Steady(io.RawIOBase):
+class Steady(_Placed):
     """A file that is read where Arrow asks for it, each part of it `retried`: other errors are those of its content.
 
     Args:
@@ -97,28 +104,11 @@ class Steady(io.RawIOBase):
     """
 
     def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
-        self._path, self._at = path, 0
+        self._path = path
         self._opened: list[pa.NativeFile] = []  # closing does not fail where opening does
         self._file: pa.NativeFile = retried(lambda: filesystem.open_input_file(path), path)
         self._opened.append(self._file)
-        self._size = int(retried(self._file.size, path))
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """The place."""
-        return self._at
+        super().__init__(int(retried(self._file.size, path)))
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes; none at the end."""
