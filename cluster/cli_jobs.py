@@ -148,11 +148,11 @@ def list_jobs(
 
 
 def _runs(storage: str, most: int) -> list[dict[str, Any]]:
-    from cluster.runs import read_run, run_names
+    from cluster.runs import glance, run_names
     from cluster.silence import silent_for
 
     now = time.time()
-    found = [(name, read_run(join(storage, name))) for name in reversed(run_names(storage)[-most:])]
+    found = [(name, glance(join(storage, name))) for name in reversed(run_names(storage)[-most:])]
     return [
         {
             "id": name,

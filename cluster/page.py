@@ -42,7 +42,7 @@ PARTS = {
     "compute": "compute",
     "communication": "exchange",
     "runtime": "TensorFlow",
-    "other": "Python, idle",
+    "other": "other: Python, idle",
 }
 
 #: Columns of the table of tasks that are left out where they are empty.
