@@ -31,6 +31,7 @@ class Cursor:
         lines: of this output that were passed on, over all Pods.
         end: SUCCEEDED, FAILED or STOPPED, once Ray's command has said it.
         message: what Ray says of a job that has failed.
+        broken: why the log broke off where it was read last, or ''.
     """
 
     pod: str = ""
@@ -39,6 +40,7 @@ class Cursor:
     lines: int = 0
     end: str = ""
     message: str = ""
+    broken: str = ""
     _mark: str = field(default="", repr=False)
     _skip: int = field(default=0, repr=False)
     _over: bool = field(default=False, repr=False)

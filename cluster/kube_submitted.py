@@ -29,6 +29,8 @@ DASHBOARD = 8265
 _TOKEN_KEY = "auth_token"
 #: Seconds between two looks at a job that is waited for.
 _EVERY = 2.0
+#: How often a log that breaks off after the job's end is asked for again.
+_BREAKS = 3
 #: Seconds for TensorBoard to start on the head.
 _BOARD = 120.0
 #: Seconds that KubeRay may take to let a deleted RayJob go.
@@ -135,6 +137,7 @@ class SubmittedRayJob:
         if not follow:
             return self._whole_log(tell)
         told: set[Finding] = set()
+        breaks = 0
         while True:
             job = self._job_or_its_end(cursor)
             ended = state_of(job) in FINISHED
@@ -142,7 +145,11 @@ class SubmittedRayJob:
                 seen.append(f"{line}\n")
                 out.write(seen[-1])
                 out.flush()
-            if ended and (is_over(job) or not any(map(_runs, self._submitters(job)))):
+            breaks += bool(ended and cursor.broken)
+            is_whole = not cursor.broken or breaks > _BREAKS
+            if ended and is_whole and (is_over(job) or not any(map(_runs, self._submitters(job)))):
+                if cursor.broken:
+                    tell(f"the end of the job's log is missing: {cursor.broken}; tfcluster logs {self.id} may have it")
                 if self._seen.is_gone:
                     tell(f"RayJob {self.id} was deleted after its end: {state_of(job)}")
                 return "".join(seen)
@@ -177,7 +184,7 @@ class SubmittedRayJob:
         names = list(pods)
         for name in names[names.index(cursor.pod) :] if cursor.pod in names else names:
             goes_on = follow and name == names[-1]
-            with _breakable(follow):
+            with _breakable(cursor, follow):
                 try:
                     yield from self._lines_of(pods[name], cursor, follow=goes_on)
                 except NoLogError:
@@ -423,8 +430,9 @@ def _owned_by(document: Document, owner: Document) -> bool:
 
 
 @contextlib.contextmanager
-def _breakable(follow: bool) -> Iterator[None]:
+def _breakable(cursor: Cursor, follow: bool) -> Iterator[None]:
     """A log that is followed and breaks off is asked for again later; so is one whose node is away for a while."""
+    cursor.broken = ""
     try:
         yield
     except RunNotFoundError:  # the Pod went meanwhile
@@ -432,9 +440,11 @@ def _breakable(follow: bool) -> Iterator[None]:
     except ConnectionError as error:
         if not follow:
             raise SubmissionError("the job's log broke off twice", str(error), "try again") from None
+        cursor.broken = str(error)
     except SubmissionError as error:
         if not (follow and is_passing(error)):
             raise
+        cursor.broken = error.seen
 
 
 @contextlib.contextmanager

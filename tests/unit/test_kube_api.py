@@ -233,6 +233,21 @@ def test_a_job_that_is_deleted_before_it_is_seen_to_have_ended(
     assert not found.stop()
 
 
+@pytest.mark.parametrize("in_chunks", [True, False])
+def test_a_followed_log_that_breaks_off_after_the_end(server: Server, in_chunks: bool) -> None:
+    server.in_chunks = in_chunks
+    server.states = [SUCCEEDED]
+    server.logs = [(lines("one"), True), (lines("one", "two"), True), (lines("one", "two", "three"), False)]
+    assert followed(job()) == ("one\ntwo\nthree\n", [])
+    server.logs = [(lines("one"), True)]
+    found = job()
+    text, told = followed(found)
+    assert text == "one\n"
+    assert len(told) == 1
+    assert told[0].startswith("the end of the job's log is missing: ")
+    assert ended(found) == ("SUCCEEDED", 0)
+
+
 def test_a_job_that_is_deleted_while_it_runs(server: Server) -> None:
     server.logs = [(lines("one"), False)]
     looks: list[Callable[[SubmittedRayJob], object]] = [followed, lambda found: found.wait(5, every=0.01)]
