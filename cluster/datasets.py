@@ -114,6 +114,8 @@ class Standing:
         """
         if not resumes:
             return epoch, None
+        if self.endless:  # which is over, wherever it was
+            self.endless, self.since = False, None
         if steps is not None:
             epoch = self._count(epoch, steps)
         self.epoch = epoch
@@ -152,20 +154,24 @@ class Standing:
         return -(-shards.batch_count(rows, self.sharding) // self.per_step) if rows else 0
 
     def at(self, steps: int) -> tuple[Line, int] | None:
-        """What is read after `steps` of the fit, and how many steps of it are done; None where that is not known."""
+        """What is read after `steps` of the fit, and how many batches of it are done; None where that is not known."""
         if self.since is None or not self.counted:
             return None
         done = steps - self.since
         if self.endless:
             return self.after(done)
-        return (self.line, done) if 0 < done < self.steps_in(self.line) else None
+        return (self.line, done * self.per_step) if 0 < done < self.steps_in(self.line) else None
 
-    def after(self, done: int) -> tuple[Line, int]:
-        """What is read after `done` steps of an iteration without end, and how many steps of it are done."""
-        here = self.steps_in(self.line)
+    def after(self, steps: int) -> tuple[Line, int]:
+        """What is read after `steps` of an iteration without end, and how many batches of it are done.
+
+        A step of several replicas may take the last batch of one epoch and the first of the next.
+        """
+        done, rows = steps * self.per_step, shards.rows_in(self.line)
+        here = shards.batch_count(rows, self.sharding) if rows else 0
         if done < here:
             return self.line, done
-        passes, done = divmod(done - here, -(-self.batches // self.per_step))
+        passes, done = divmod(done - here, self.batches)
         return shards.nth_pass(self.line, 1 + passes, self.rows), done
 
     def is_stale(self, epoch: int, steps: int | None) -> bool:
@@ -183,8 +189,8 @@ class Standing:
     def to_dict(self, at: tuple[Line, int] | None = None) -> dict[str, Any]:
         """Plain values for a position; `at`, where it is known, is what the method of that name tells."""
         sharding = {"shards": self.sharding.shards, "batch": self.sharding.batch, "remainder": self.sharding.remainder}
-        line, more = (self.line, {}) if at is None else (at[0], {"done": at[1]})
-        return {**self._rows(), "sharding": sharding, "line": line, "per_step": self.per_step, **more}
+        line, more = (self.line, {"per_step": self.per_step}) if at is None else (at[0], {"per_step": 1, "done": at[1]})
+        return {**self._rows(), "sharding": sharding, "line": line, **more}
 
     def _rows(self) -> dict[str, Any]:
         """What a position must be of to be worth something."""

@@ -443,6 +443,30 @@ def test_an_endless_iteration_of_a_loop_of_steps(files: Path) -> None:
     assert after.to_dict(6, 0)["train"]["line"] == whole(2, ROWS), "7 and 6 are an epoch"
 
 
+def test_steps_of_several_replicas_need_not_end_where_an_endless_pass_does(files: Path) -> None:
+    """Of 13 batches and two replicas the seventh step takes the last batch, and the first of the next pass."""
+    before = Standings()
+    before.of("train", Reader(ReadPlan(Files((str(files),)), sharding=Sharding(2, 10))), 2)
+    standing = before.by_name["train"]
+    standing.begin_endless(0, resumes=True, steps=0)
+    assert [standing.at(steps) for steps in (6, 7, 13)] == [
+        (whole(0, ROWS), 12),
+        (whole(1, ROWS), 1),
+        (whole(2, ROWS), 0),
+    ]
+    after = standing_at(files, Sharding(2, 10))
+    after.resume(0, 7, before.to_dict(0, 0, 7))
+    rest = left(whole(1, ROWS), Sharding(2, 10), 1)
+    assert after.by_name["train"].begin_endless(0, resumes=True, steps=0) == (0, rest)
+
+
+def test_an_iteration_that_ends_may_follow_one_without_end(files: Path) -> None:
+    standing = stands(files)
+    standing.begin_endless(0, resumes=True, steps=0)
+    standing.begin(4, resumes=True, steps=5)
+    assert (standing.at(8), standing.at(5 + 13)) == ((whole(4, ROWS), 3), None)
+
+
 def test_few_rows_left_join_the_next_iteration_not_the_next_epoch_of_other_length(files: Path) -> None:
     before = standing_at(files, Sharding(1, 256))
     before.by_name["train"].begin(0, resumes=True, steps=0)
