@@ -180,11 +180,12 @@ def newest_steps(lines: Iterable[str]) -> Iterator[str]:
     Of steps that tell of the same things, such as the same metrics, the newest two remain, which tell the speed. Most
     lines of a long run are steps, and to parse one takes ten times as long as to see that it need not be parsed.
     """
-    held: dict[tuple[str, bytes], tuple[tuple[int, str], ...]] = {}
+    held: dict[tuple[str | bytes, ...], tuple[tuple[int, str], ...]] = {}
     for number, line in enumerate(lines):
         if '"kind": "step"' in line[:64]:
             index = line[: line.find(",", line.find('"index": '))].rpartition(" ")[2]
-            key = index, line.encode().translate(None, _NUMBERS)
+            names = line[line.find('"metrics"') :].split('"')[1::2]  # which may have numbers in them
+            key = index, line.encode().translate(None, _NUMBERS), *names
             held[key] = (*held.get(key, ())[-1:], (number, line))
             continue
         if held:

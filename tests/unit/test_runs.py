@@ -278,6 +278,12 @@ def test_steps_that_later_ones_outdate_are_not_parsed(tmp_path: Path) -> None:
     assert list(newest_steps(lines)) == lines[5:]
 
 
+def test_metrics_whose_names_differ_in_a_number_only_outdate_no_other() -> None:
+    metrics = ({"auc_1": 0.5}, {"auc_2": 0.6}, {"auc_2": 0.7}, {"auc_2": 0.8})
+    steps = [Event("step", 1, FIRST, {"step": n, "metrics": of}).to_line() for n, of in enumerate(metrics)]
+    assert list(newest_steps(steps)) == [steps[0], *steps[2:]]
+
+
 def test_a_long_run_is_read_without_parsing_most_of_it(tmp_path: Path) -> None:
     made = Made(tmp_path, "job-1")
     made.start(0.0, [FIRST])
