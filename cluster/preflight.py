@@ -284,6 +284,8 @@ def _read_data(name: str, data: DataSpec, patterns: list[str]) -> DataFacts:
     try:
         looked = look_at(files, request_of(data), MOST_FOOTERS)
         opened = looked.opened
+        if opened is None:
+            return DataFacts(files=len(looked.files))
         if opened.records is None and not data.filters:  # they may leave out the rows that hold nulls
             check_nulls(looked.filesystem, [*dict.fromkeys(unit.file for unit in opened.units)], opened.layout)
         if opened.records is not None and data.features is not None and data.on_error == "raise":

@@ -180,7 +180,7 @@ def newest_steps(lines: Iterable[str]) -> Iterator[str]:
     Of steps that tell of the same things, such as the same metrics, the newest two remain, which tell the speed. Most
     lines of a long run are steps, and to parse one takes ten times as long as to see that it need not be parsed.
     """
-    held: dict[tuple[str | bytes, ...], tuple[tuple[int, str], ...]] = {}
+    held: dict[tuple[object, ...], tuple[tuple[int, str], ...]] = {}
     for number, line in enumerate(lines):
         if '"kind": "step"' in line[:64]:
             index = line[: line.find(",", line.find('"index": '))].rpartition(" ")[2]

@@ -10,11 +10,14 @@ from typing import Any, Literal
 
 import pyarrow.fs as pafs
 
+from pipelines.alike import is_void
+from pipelines.apart import flattened
 from pipelines.damage import OnError, Skipped, left, readable
-from pipelines.errors import DataError
+from pipelines.errors import DataError, UnreachableDataError
 from pipelines.examples import check
 from pipelines.files import DATA_ENDINGS, PARQUET_ENDINGS, PART_ENDING, File, find
 from pipelines.filters import condition_of
+from pipelines.footers import read_footers
 from pipelines.hive import in_names
 from pipelines.kept import document
 from pipelines.kept_indexes import read_indexes
@@ -99,13 +102,14 @@ class Looked:
     Attributes:
         filesystem: where they are.
         files: all of them.
-        opened: its units are those of all files, with all their rows, whatever the filters; or of the first few.
+        opened: its units are those of all files, with all their rows, whatever the filters; or of a few of them. None
+            where a few are not enough to tell.
         whole: whether they are those of all files.
     """
 
     filesystem: pafs.FileSystem
     files: list[File]
-    opened: Opened
+    opened: Opened | None
     whole: bool
 
 
@@ -115,7 +119,7 @@ def look_at(files: Files, request: Request, most: int) -> Looked:
     Args:
         files: which files.
         request: which columns.
-        most: of more files only the first few are looked at.
+        most: of more files only a few from all over them are looked at.
 
     Raises:
         DataError: as `open_source`, as far as that can be told.
@@ -126,8 +130,32 @@ def look_at(files: Files, request: Request, most: int) -> Looked:
     # What type a column of folders has depends on all of them.
     named = in_names(posixpath.dirname(found[0].below))
     request = replace(request, filters=tuple(one for one in request.filters if one[0] not in named))
-    opened = _open(files, request, filesystem, found[:_LOOKED_AT], to_read=False, keep=False)
+    some = found[:: -(-len(found) // _LOOKED_AT)]  # those of which the features of records are inferred
+    try:
+        opened = _open(files, request, filesystem, some, to_read=False, keep=False)
+    except UnreachableDataError:
+        raise
+    except DataError:
+        if not _speak_for_all(files, filesystem, some):
+            return Looked(filesystem, found, None, whole=False)
+        raise
     return Looked(filesystem, found, opened, whole=False)
+
+
+def _speak_for_all(files: Files, filesystem: pafs.FileSystem, some: list[File]) -> bool:
+    """Whether what is wrong with some of the files is so with all of them together.
+
+    A column without any value in these may have values, and so a type, in others; and which files are left out for
+    their columns depends on most of them.
+    """
+    tolerant = files.on_error != "raise"
+    if _format(files, some) != "parquet":
+        return not tolerant
+    bad: dict[str, DataError] = {}
+    footers = read_footers(filesystem, some, None, bad.__setitem__ if tolerant else None)
+    alike = not bad and len(set(footers.kinds.tolist())) == 1
+    typed = not any(is_void(leaf.type) for schema in footers.schemas for leaf in flattened(schema))
+    return typed and (alike or not tolerant)
 
 
 def check_records(opened: Opened) -> None:

@@ -137,7 +137,7 @@ def test_nulls_that_nothing_stands_for_are_seen_in_the_footers(folder: Path) -> 
         assert told(**fine) == "None"
 
 
-def test_of_very_many_files_only_the_first_are_looked_at(folder: Path) -> None:
+def test_of_very_many_files_only_a_few_are_looked_at(folder: Path) -> None:
     many = folder / "many"
     many.mkdir()
     table = pa.table({"x": [1.0, 2.0], "y": [1, 2]})
@@ -145,13 +145,29 @@ def test_of_very_many_files_only_the_first_are_looked_at(folder: Path) -> None:
         path = many / f"k={i % 2}{'' if i else 'a'}" / f"{i:03}.parquet"
         path.parent.mkdir(exist_ok=True)
         path.write_text("a footer that nobody reads")
-    for path in sorted(many.rglob("*.parquet"))[:8]:
+    for path in sorted(many.rglob("*.parquet"))[::26]:
         pq.write_table(table, path)
     found = DataFacts(files=preflight.MOST_FOOTERS + 1)
     assert data_facts(folder, files="many", filters=[["k", "==", "0a"], ["x", ">", 0]]) == found
     for on_error in ("raise", "skip_files"):
         assert "there is no column z" in str(data_facts(folder, files="many", columns=["z"], on_error=on_error).problem)
         assert "no column: z" in str(data_facts(folder, files="many", filters=[["z", ">", 0]]).problem)
+
+
+def test_what_a_few_of_very_many_files_cannot_tell_is_no_problem(folder: Path) -> None:
+    paths = [folder / "many" / f"{i:03}.parquet" for i in range(preflight.MOST_FOOTERS + 1)]
+    paths[0].parent.mkdir()
+    for path in paths:
+        path.write_text("damaged")
+    found = DataFacts(files=len(paths))
+    for on_error in ("skip_files", "skip_row_groups"):
+        assert data_facts(folder, files="many", on_error=on_error) == found
+    assert "cannot read the footer" in str(data_facts(folder, files="many").problem)
+    pq.write_table(pa.table({"z": [1.0]}), paths[0])
+    assert data_facts(folder, files="many", columns=["x"], on_error="skip_files") == found
+    for path in paths[::26]:
+        pq.write_table(pa.table({"x": pa.nulls(2)}), path)
+    assert data_facts(folder, files="many", fill={"x": 0.0}) == found, "other files may have values"
 
 
 @pytest.mark.parametrize(
