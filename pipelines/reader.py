@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import datetime as dt
 import hashlib
 import json
 import os
@@ -54,6 +55,8 @@ _ORDERS = 3
 #: Chunks of records of which it is remembered what they were, in case TensorFlow refuses one of the records: it may
 #: have been given a few more meanwhile.
 _LATELY = 64
+#: The only names in objects of JSON that stand for bytes, and for a span of time in microseconds.
+_BYTES, _SPAN = "\0bytes", "\0timedelta"
 #: The readers of records in this process, for the same case.
 readers_of_records: weakref.WeakSet[Reader] = weakref.WeakSet()
 
@@ -86,12 +89,13 @@ class ReadPlan:
 
     def to_json(self) -> str:
         """The plan as text."""
-        return json.dumps({**asdict(self), "line": self.line, "request": self.request.to_dict()}, default=str)
+        values = {**asdict(self), "line": self.line, "request": self.request.to_dict()}
+        return json.dumps(values, default=_to_json)
 
     @classmethod
     def from_json(cls, text: str) -> ReadPlan:
         """The plan of `to_json`."""
-        values = json.loads(text)
+        values = json.loads(text, object_hook=_from_json)
         line, desk = values.pop("line"), values.pop("desk")
         return cls(
             files=Files.from_dict(values.pop("files")),
@@ -101,6 +105,21 @@ class ReadPlan:
             desk=None if desk is None else Desk(**desk),
             **values,
         )
+
+
+def _to_json(value: Any) -> Any:
+    """What JSON has no form for, of filters and defaults; as a text what means the same as one, such as a date."""
+    if isinstance(value, bytes):
+        return {_BYTES: value.hex()}
+    if isinstance(value, dt.timedelta):
+        return {_SPAN: value // dt.timedelta(microseconds=1)}
+    return list(value) if isinstance(value, set | frozenset) else str(value)
+
+
+def _from_json(values: dict[str, Any]) -> Any:
+    if values.keys() == {_BYTES}:
+        return bytes.fromhex(values[_BYTES])
+    return dt.timedelta(microseconds=values[_SPAN]) if values.keys() == {_SPAN} else values
 
 
 class Reader:

@@ -330,6 +330,16 @@ def test_a_plan_survives_json() -> None:
     assert ReadPlan.from_json(ReadPlan(Files(("x",))).to_json()) == ReadPlan(Files(("x",)))
 
 
+def test_a_plan_keeps_through_json_what_only_python_has() -> None:
+    filters = (("a", "==", b"\xff'"), ("b", "in", [b"1"]), ("c", "<", timedelta(days=-1, microseconds=3)))
+    request = Request(filters=filters, pack={"m": "float32", "n": ("a", "b")})
+    plan = ReadPlan(Files(("x",), features={"s": {"dtype": "string", "default": b"\xff"}}), request)
+    assert ReadPlan.from_json(plan.to_json()) == plan
+    asked = Request(filters=(("a", "in", {1, 2}), ("b", "==", date(2013, 1, 31)), ("c", "==", Decimal("1.10"))))
+    found = ReadPlan.from_json(ReadPlan(Files(("x",)), asked).to_json()).request.filters
+    assert found == (("a", "in", [1, 2]), ("b", "==", "2013-01-31"), ("c", "==", "1.10"))
+
+
 def counting(reader: Reader) -> list[Unit]:
     """The units that the reader reads from now on."""
     read: list[Unit] = []
