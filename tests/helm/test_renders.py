@@ -162,6 +162,47 @@ def test_a_text_gets_what_it_lacks(helm: Helm, name: str | None, storage: str | 
     assert arrived == [{"script": "a.py", "name": name or "demo", "storage": storage if own else "/storage"}]
 
 
+@pytest.mark.parametrize("cluster", ["", "team"])
+def test_a_large_number_that_is_set_stays_what_it_is(helm: Helm, cluster: str) -> None:
+    values = {"mode": "job", "storage": {"uri": "s3://bucket/runs"}, "rayJob": {"clusterName": cluster}}
+    options = (
+        "--set",
+        "job.entrypoint=a:b",
+        "--set",
+        "job.args.seed=12345678901234567",
+        "--set-string",
+        "job.args.t=a\n b",
+    )
+    documents = documents_of(helm.run("template", "demo", str(CHART), *options, values=values))
+    texts = [d["data"]["job.json"] for d in documents if d["kind"] == "ConfigMap"]
+    for spec in (d["spec"] for d in documents if cluster and d["kind"] == "RayJob"):
+        texts.append(base64.b64decode(spec["entrypoint"].partition("echo ")[2].partition(" |")[0]).decode())
+    assert [json.loads(text)["args"] for text in texts] == [{"seed": 12345678901234567, "t": "a\n b"}]
+
+
+@pytest.mark.parametrize("given", [None, {"name": "redis"}])
+def test_a_secret_of_redis_may_be_null(helm: Helm, given: dict[str, str] | None) -> None:
+    values = {"gcsFaultTolerance": {"redisAddress": "redis://a:1", "passwordSecret": given, "usernameSecret": None}}
+    options = cluster_of(helm.render(values))["gcsFaultToleranceOptions"]
+    assert set(options) == {"redisAddress", *(["redisPassword"] if given else [])}
+
+
+def test_a_text_may_say_null(helm: Helm) -> None:
+    text = "entrypoint: null\nscript: a.py\n"
+    assert helm.one("ConfigMap", job(job=text))["data"]["job.yaml"].startswith(text)
+
+
+@pytest.mark.parametrize("given", ["", "name: flights\nstorage: s3://bucket/runs\n"])
+@pytest.mark.parametrize(
+    "block", ["|\n    a\n    b\n", "|\n    a", "|+\n    a\n\n\n", "|-\n    a\n", ">\n    a\n\n    b\n"]
+)
+def test_a_text_may_end_with_a_block(helm: Helm, given: str, block: str) -> None:
+    text = f"script: a.py\n{given}args:\n  text: {block}"
+    (arrived,) = documents_of(helm.one("ConfigMap", job(job=text))["data"]["job.yaml"])
+    wanted = yaml.safe_load(text if text.endswith("\n") else f"{text}\n")
+    assert arrived == {"name": "demo", "storage": "/storage", **wanted}
+
+
 def test_files_lie_beside_the_job(helm: Helm) -> None:
     head = cluster_of(helm.render(JOB))["headGroupSpec"]["template"]["spec"]
     data = helm.one("ConfigMap", JOB)["data"]
@@ -298,6 +339,7 @@ def test_notes_tell_what_to_type(helm: Helm, case: str, tmp_path: Path) -> None:
     [
         (job(auth={"secretName": "mine"}), "get secret mine -o jsonpath="),
         ({"suspend": True}, "has no Pods until suspend=false"),
+        ({"suspend": None}, "demo is coming up"),
         (
             {
                 "rayJob": {"suspend": True, "backoffLimit": 1, "submissionMode": "HTTPMode"},

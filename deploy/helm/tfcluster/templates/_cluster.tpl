@@ -13,7 +13,8 @@ authOptions:
 {{- if .redisAddress }}
 gcsFaultToleranceOptions:
   redisAddress: {{ .redisAddress | quote }}
-  {{- range $field, $secret := dict "redisPassword" .passwordSecret "redisUsername" .usernameSecret }}
+  {{- range $field, $given := dict "redisPassword" .passwordSecret "redisUsername" .usernameSecret }}
+  {{- $secret := $given | default dict }}
   {{- if $secret.name }}
   {{ $field }}:
     valueFrom: {secretKeyRef: {name: {{ $secret.name }}, key: {{ $secret.key }}}}

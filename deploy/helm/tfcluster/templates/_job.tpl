@@ -42,7 +42,12 @@ rayClusterSpec:
 
 {{/* The job as a mapping, also where it is given as text. */}}
 {{- define "tfcluster.job" -}}
-{{- if kindIs "string" .Values.job }}{{ fromYaml .Values.job | toJson }}{{ else }}{{ toJson .Values.job }}{{ end -}}
+{{- if kindIs "string" .Values.job }}{{ include "tfcluster.line" .Values.job | fromYaml | toJson }}{{ else }}{{ toJson .Values.job }}{{ end -}}
+{{- end }}
+
+{{/* A text whose last line has an end, without which a block at the end of YAML says something else. */}}
+{{- define "tfcluster.line" -}}
+{{ . | trimSuffix "\n" | printf "%s\n" }}
 {{- end }}
 
 {{- define "tfcluster.jobFile" -}}
@@ -54,23 +59,26 @@ The job with its storage, and with a name: as text, if it was given as such, els
 text to many a reader of YAML.
 */}}
 {{- define "tfcluster.jobDocument" -}}
-{{- $storage := dict "storage" (include "tfcluster.jobStorage" .) -}}
-{{- $name := dict "name" (include "tfcluster.name" .) -}}
+{{- $storage := include "tfcluster.jobStorage" . -}}
+{{- $name := include "tfcluster.name" . -}}
 {{- if kindIs "string" .Values.job -}}
-{{- include "tfcluster.jobText" (list .Values.job (merge $storage (include "tfcluster.job" . | fromJson) $name)) -}}
+{{- $job := include "tfcluster.job" . | fromJson -}}
+{{- $_ := set $job "storage" $storage -}}
+{{- if not $job.name }}{{ $_ := set $job "name" $name }}{{ end -}}
+{{- include "tfcluster.jobText" (list .Values.job $job) -}}
 {{- else -}}
-{{- toPrettyJson (merge $storage .Values.job $name) }}
+{{- toPrettyJson (merge (dict "storage" $storage) .Values.job (dict "name" $name)) }}
 {{- end -}}
 {{- end }}
 
 {{/* A text of YAML that says what it said, and the storage and name of this mapping: (list text mapping). */}}
 {{- define "tfcluster.jobText" -}}
-{{- $text := index . 0 | trimSuffix "\n" -}}
+{{- $text := include "tfcluster.line" (index . 0) -}}
 {{- $wanted := index . 1 -}}
 {{- $given := fromYaml $text -}}
 {{- range $key := list "name" "storage" -}}
 {{- $line := printf "%s: %s" $key (get $wanted $key | toJson) -}}
-{{- if not (hasKey $given $key) }}{{ $text = printf "%s\n%s" $text $line }}
+{{- if not (hasKey $given $key) }}{{ $text = printf "%s%s\n" $text $line }}
 {{- else if ne (get $given $key | toJson) (get $wanted $key | toJson) }}{{ $text = regexReplaceAllLiteral (printf "(?m)^%s:.*$" $key) $text $line }}{{ end -}}
 {{- end -}}
 {{- if ne (fromYaml $text | toJson) ($wanted | toJson) -}}
@@ -88,7 +96,7 @@ the current folder, where the spec must be too. Where the cluster is not ours th
 {{- $spec := printf "cat /job/%s" $file -}}
 {{- if .Values.rayJob.clusterName -}}
 {{- $document := include "tfcluster.jobDocument" . -}}
-{{- if hasSuffix ".json" $file }}{{ $document = $document | fromJson | toJson }}{{ end -}}
+{{- if hasSuffix ".json" $file }}{{ $document = regexReplaceAll "\n *" $document "" }}{{ end -}}
 {{- $spec = printf "echo %s | base64 -d" ($document | b64enc) -}}
 {{- end -}}
 {{- $run := printf "%s > tfcluster-%s && exec tfcluster run tfcluster-%s" $spec $file $file -}}

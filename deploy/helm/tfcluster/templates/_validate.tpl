@@ -121,7 +121,8 @@
 
 {{- define "tfcluster.validateRedis" -}}
 {{- with .Values.gcsFaultTolerance -}}
-{{- range $what, $secret := dict "password" .passwordSecret "username" .usernameSecret -}}
+{{- range $what, $given := dict "password" .passwordSecret "username" .usernameSecret -}}
+{{- $secret := $given | default dict -}}
 {{- if and $secret.name (not $.Values.gcsFaultTolerance.redisAddress) -}}
 {{- include "tfcluster.refuse" (list (printf "there is a %s and no Redis" $what) (printf "gcsFaultTolerance.%sSecret.name %s" $what $secret.name) "set gcsFaultTolerance.redisAddress") -}}
 {{- end -}}
