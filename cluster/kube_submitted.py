@@ -440,7 +440,7 @@ def _breakable(cursor: Cursor, follow: bool) -> Iterator[None]:
     except ConnectionError as error:
         if not follow:
             raise SubmissionError("the job's log broke off twice", str(error), "try again") from None
-        cursor.broken = str(error)
+        cursor.broken = str(error) or type(error).__name__
     except SubmissionError as error:
         if not (follow and is_passing(error)):
             raise
