@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,18 @@ def judge_apart(
         raise UnjudgedError(f"it takes {needed / 1e9:.1f} GB of memory, and {memory / 1e9:.1f} GB may be taken")
     order = {"strategy": strategy, "missing": dict(missing), "parent": os.getpid()}
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.judging", json.dumps(order)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-            cwd=folder,  # a user's folder may hold a cluster of its own
-            start_new_session=True,  # Ctrl-C is for the launcher, which then decides how long to wait
-        )
+        with tempfile.TemporaryFile() as told:  # a thousand tasks without a trace are too long an argument
+            told.write(json.dumps(order).encode())
+            told.seek(0)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cluster.judging"],
+                stdin=told,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                cwd=folder,  # a user's folder may hold a cluster of its own
+                start_new_session=True,  # Ctrl-C is for the launcher, which then decides how long to wait
+            )
     except OSError as error:
         raise UnjudgedError(f"its process could not be started: {error}") from None
     with process:
@@ -157,4 +161,4 @@ def main(order: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    sys.exit(main(json.load(sys.stdin)))

@@ -23,6 +23,11 @@ def test_a_verdict_is_the_same_as_in_this_process(tmp_path: Path) -> None:
     assert here["missing"] == {"worker-1": "the trace is damaged", **missing}
 
 
+def test_very_many_tasks_may_lack_a_trace(tmp_path: Path) -> None:
+    missing = {f"worker-{index}": "the launcher could not fetch it, and nobody knows why" for index in range(3000)}
+    assert judge_apart(tmp_path, strategy="multi_worker_mirrored", missing=missing)["missing"] == missing
+
+
 def test_it_takes_the_memory_that_is_free_or_none(tmp_path: Path) -> None:
     with open(tmp_path / "worker-0.xplane.pb", "wb") as file:
         file.truncate(100_000_000)
