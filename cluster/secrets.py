@@ -37,11 +37,14 @@ def secret_values(value: Any, secret: bool = False) -> Iterator[str]:
 
 
 def option_values(words: Sequence[str]) -> Iterator[str]:
-    """The values of a command's options whose names say that they are secret: `--api-key VALUE`, `--api-key=VALUE`."""
+    """The values of a command's options whose names say that they are secret: `--api-key VALUE`, `--api-key=VALUE`.
+
+    What begins with `--` is no value but the next option: that before it has none, such as `--use-token`.
+    """
     for word, following in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name.startswith("-") and is_secret(name.lstrip("-").replace("-", "_")):
-            yield value if equals else following
+            yield value if equals else "" if following.startswith("--") else following
 
 
 def without_secrets(value: Any, secret: bool = False) -> Any:

@@ -47,6 +47,7 @@ def test_the_words_of_a_script_are_masked_after_such_an_option() -> None:
     assert shown_document(job)["script"] == shown
     assert mask_of(job, {}).text("first-one second not-a-secret") == "*** *** not-a-secret"
     assert [*option_values(["--token"])] == [""]
+    assert [*option_values(["--use-token", "--epochs", "3"])] == [""]
 
 
 def test_passwords_in_uris_of_the_environment_are_masked() -> None:
