@@ -85,8 +85,7 @@ def planned(archive: bytes, command: Sequence[str], where: str, storage: str) ->
             "leave files out by runtime_env.excludes or .gitignore, name a folder for code by a URI, or put the code "
             "into the image (code: image)",
         )
-    folder = join(storage, FOLDER) if where == "auto" else where
-    return Code(tuple(command), uri=join(folder, _name_of(archive)))
+    return Code(tuple(command), uri=join(_folder(where, storage), _name_of(archive)))
 
 
 def place(archive: bytes, command: Sequence[str], where: str, storage: str) -> Code:
@@ -98,8 +97,13 @@ def place(archive: bytes, command: Sequence[str], where: str, storage: str) -> C
     """
     code = planned(archive, command, where, storage)
     if code.uri:
-        upload(archive, code.uri.rpartition("/")[0])
+        upload(archive, _folder(where, storage))
     return code
+
+
+def _folder(where: str, storage: str) -> str:
+    """The URI of the folder that code is uploaded to."""
+    return join(storage, FOLDER) if where == "auto" else where
 
 
 def largest() -> int:
@@ -152,8 +156,7 @@ def is_stored(uri: str) -> bool:
     try:
         return bool(filesystem.get_file_info(path).type == fs.FileType.File)
     except OSError as error:
-        folder = shown(uri.rpartition("/")[0])
-        raise StorageError("the code cannot be uploaded", folder, str(error).splitlines()[0]) from None
+        raise StorageError("the code cannot be uploaded", shown(uri), str(error).splitlines()[0]) from None
 
 
 @contextmanager

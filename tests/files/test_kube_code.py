@@ -108,6 +108,16 @@ def test_large_code_goes_to_the_storage_of_the_runs(folder: Path, tmp_path: Path
         assert (made / "table.bin").stat().st_size == largest()
 
 
+def test_large_code_goes_to_object_storage_whose_uri_has_settings(folder: Path, s3: str) -> None:
+    assert "endpoint_override=" in s3
+    archive = large(folder)
+    code = place(archive, COMMAND, "auto", s3)
+    assert "/.code/code-" in code.uri
+    assert "endpoint_override=" in code.uri
+    with unpacked(code.uri) as made:
+        assert (made / "table.bin").stat().st_size == largest()
+
+
 def test_a_folder_for_code_is_used_for_small_code_too(folder: Path, tmp_path: Path) -> None:
     code = place(pack(folder, EXCLUDED, {}), COMMAND, f"file://{tmp_path}/shelf", "s3://bucket/runs")
     assert code.uri.startswith(f"file://{tmp_path}/shelf/code-")
