@@ -180,6 +180,21 @@ def test_a_large_number_that_is_set_stays_what_it_is(helm: Helm, cluster: str) -
     assert [json.loads(text)["args"] for text in texts] == [{"seed": 12345678901234567, "t": "a\n b"}]
 
 
+EMPTY = (
+    "files", "extraEnv", "extraEnvFrom", "extraVolumes", "extraVolumeMounts", "extraInitContainers", "extraContainers",
+    "extraLabels", "extraAnnotations", "extraObjects", "imagePullSecrets", "runtimeEnv",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", EMPTY)
+def test_a_key_with_nothing_below_it(helm: Helm, key: str) -> None:
+    """As in a file of values in which all of it is a comment."""
+    empty = type(yaml.safe_load((CHART / "values.yaml").read_text())[key])()
+    queue = {"scheduler": "kueue", "name": "team"}
+    for values in ({"autoscaling": {"enabled": True}, "dashboard": {"enabled": True}}, job(files={}, queue=queue)):
+        assert helm.render({**values, key: None}) == helm.render({**values, key: empty})
+
+
 @pytest.mark.parametrize("given", [None, {"name": "redis"}])
 def test_a_secret_of_redis_may_be_null(helm: Helm, given: dict[str, str] | None) -> None:
     values = {"gcsFaultTolerance": {"redisAddress": "redis://a:1", "passwordSecret": given, "usernameSecret": None}}

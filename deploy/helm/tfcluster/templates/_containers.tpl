@@ -41,7 +41,7 @@
 {{- if include "tfcluster.hasCluster" . -}}
 {{- include "tfcluster.addPath" (list $owners "/dev/shm" "shared-mem") -}}
 {{- if ne .Values.mode "cluster" -}}
-{{- range $file := append (keys .Values.files) (include "tfcluster.jobFile" .) | uniq }}{{ include "tfcluster.addPath" (list $owners (printf "/job/%s" $file) "job") }}{{ end -}}
+{{- range $file := append (keys (.Values.files | default dict)) (include "tfcluster.jobFile" .) | uniq }}{{ include "tfcluster.addPath" (list $owners (printf "/job/%s" $file) "job") }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- if include "tfcluster.claim" . }}{{ include "tfcluster.addPath" (list $owners .Values.storage.mountPath "storage") }}{{ end -}}
@@ -64,7 +64,7 @@
 {{- range include "tfcluster.volumes" . | fromYamlArray }}{{ $mountable = append $mountable .name }}{{ end -}}
 {{- $names := list "ray-head" "ray-worker" "autoscaler" -}}
 {{- range $place := list "extraInitContainers" "extraContainers" -}}
-{{- range $container := get $.Values $place -}}
+{{- range $container := get $.Values $place | default list -}}
 {{- $where := printf "%s, %s" $place $container.name -}}
 {{- if has $container.name $names -}}
 {{- include "tfcluster.refuse" (list "two containers have the same name, or the Pod has one of it" $where "give it another name") -}}

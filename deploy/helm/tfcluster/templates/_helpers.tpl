@@ -15,7 +15,7 @@ app.kubernetes.io/part-of: tfcluster
 {{/* Labels of an object: (list $ "component"), and more as a third. The chart's own stand over them, and all over extraLabels. */}}
 {{- define "tfcluster.labels" -}}
 {{- $more := dict }}{{ if gt (len .) 2 }}{{ $more = index . 2 | default dict }}{{ end }}
-{{- toYaml (merge (include "tfcluster.ownLabels" . | fromYaml) $more (index . 0).Values.extraLabels) }}
+{{- toYaml (merge (include "tfcluster.ownLabels" . | fromYaml) $more ((index . 0).Values.extraLabels | default dict)) }}
 {{- end }}
 
 {{- define "tfcluster.ownLabels" -}}
@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" 
 {{- define "tfcluster.podLabels" -}}
 {{- $ := index . 0 -}}
 {{- $own := dict "app.kubernetes.io/component" (index . 1) -}}
-{{- toYaml (merge (include "tfcluster.selector" $ | fromYaml) $own (index . 2 | default dict) $.Values.extraLabels) }}
+{{- toYaml (merge (include "tfcluster.selector" $ | fromYaml) $own (index . 2 | default dict) ($.Values.extraLabels | default dict)) }}
 {{- end }}
 
 {{/* Metadata of an object: (list $ "name" "component"), and annotations of its own as a fourth. */}}
@@ -43,7 +43,7 @@ namespace: {{ $.Release.Namespace }}
 labels:
   {{- include "tfcluster.labels" (list $ (index . 2)) | nindent 2 }}
 {{- $own := dict }}{{ if gt (len .) 3 }}{{ $own = index . 3 | default dict }}{{ end }}
-{{- with merge (dict) $own $.Values.extraAnnotations }}
+{{- with merge (dict) $own ($.Values.extraAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

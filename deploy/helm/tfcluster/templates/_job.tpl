@@ -100,7 +100,7 @@ the current folder, where the spec must be too. Where the cluster is not ours th
 {{- $spec = printf "echo %s | base64 -d" ($document | b64enc) -}}
 {{- end -}}
 {{- $run := printf "%s > tfcluster-%s && exec tfcluster run tfcluster-%s" $spec $file $file -}}
-{{- if .Values.runtimeEnv.working_dir -}}
+{{- if (.Values.runtimeEnv | default dict).working_dir -}}
 sh -c '{{ $run }}'
 {{- else if .Values.rayJob.clusterName -}}
 sh -c 'cd $(mktemp -d) && {{ $run }}'

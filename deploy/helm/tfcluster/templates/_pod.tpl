@@ -40,8 +40,8 @@ securityContext:
 {{- define "tfcluster.variables" -}}
 {{- $ := index . 0 -}}
 env:
-  {{- include "tfcluster.distinct" (concat (include "tfcluster.user" $ | fromYamlArray) $.Values.extraEnv (index . 1)) | nindent 2 }}
-{{- with concat (index . 2) $.Values.extraEnvFrom }}
+  {{- include "tfcluster.distinct" (concat (include "tfcluster.user" $ | fromYamlArray) ($.Values.extraEnv | default list) (index . 1)) | nindent 2 }}
+{{- with concat (index . 2) ($.Values.extraEnvFrom | default list) }}
 envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -74,14 +74,14 @@ envFrom:
 
 {{/* The same of Pods that see no run: the submitter and the test. */}}
 {{- define "tfcluster.plainMounts" -}}
-{{- toYaml (concat (include "tfcluster.ownMounts" . | fromYamlArray) .Values.extraVolumeMounts) }}
+{{- toYaml (concat (include "tfcluster.ownMounts" . | fromYamlArray) (.Values.extraVolumeMounts | default list)) }}
 {{- end }}
 
 {{- define "tfcluster.plainVolumes" -}}
 {{- $brought := list }}{{ range .Values.extraVolumes }}{{ $brought = append $brought .name }}{{ end -}}
 {{- $own := list -}}
 {{- range list "tmp" "home" }}{{ if not (has . $brought) }}{{ $own = append $own (dict "name" . "emptyDir" dict) }}{{ end }}{{ end -}}
-{{- toYaml (concat $own .Values.extraVolumes) }}
+{{- toYaml (concat $own (.Values.extraVolumes | default list)) }}
 {{- end }}
 
 {{/* The two folders that may be written, but where the values mount something there. */}}
@@ -182,7 +182,7 @@ Seconds between SIGTERM and SIGKILL: the tasks' own, 10 where no job is known, a
 metadata:
   labels:
     {{- include "tfcluster.podLabels" (list $ .component $group.labels) | nindent 4 }}
-  {{- with merge (dict) ($group.annotations | default dict) $.Values.extraAnnotations }}
+  {{- with merge (dict) ($group.annotations | default dict) ($.Values.extraAnnotations | default dict) }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}

@@ -12,7 +12,7 @@
 {{- end -}}
 {{- end -}}
 {{- $job := include "tfcluster.job" . | fromJson -}}
-{{- $maps := dict "runtimeEnv.env_vars" (.Values.runtimeEnv.env_vars | default dict) "job.runtime_env.env_vars" (dig "runtime_env" "env_vars" dict $job) -}}
+{{- $maps := dict "runtimeEnv.env_vars" ((.Values.runtimeEnv | default dict).env_vars | default dict) "job.runtime_env.env_vars" (dig "runtime_env" "env_vars" dict $job) -}}
 {{- range $role, $settings := $job.roles }}{{ if kindIs "map" $settings }}{{ $_ := set $maps (printf "job.roles.%s.env" $role) ($settings.env | default dict) }}{{ end }}{{ end -}}
 {{- range $place, $variables := $maps -}}
 {{- range $name, $value := $variables -}}

@@ -67,7 +67,7 @@
 {{- if not (include "tfcluster.hasCluster" $) -}}
 {{- include "tfcluster.refuse" (list "a job on a running cluster brings no Pods to queue" (printf "queue.scheduler %s with rayJob.clusterName %s" .scheduler $.Values.rayJob.clusterName) "leave queue.scheduler empty here; the cluster's own release has one") -}}
 {{- end -}}
-{{- $elastic := eq (get $.Values.extraAnnotations "kueue.x-k8s.io/elastic-job" | toString) "true" -}}
+{{- $elastic := eq (get ($.Values.extraAnnotations | default dict) "kueue.x-k8s.io/elastic-job" | toString) "true" -}}
 {{- if and (eq .scheduler "kueue") $.Values.autoscaling.enabled (not $elastic) -}}
 {{- include "tfcluster.refuse" (list "Kueue admits a cluster of a fixed size" "autoscaling.enabled with queue.scheduler kueue" "set autoscaling.enabled=false, or, where Kueue has elastic jobs, kueue.x-k8s.io/elastic-job: \"true\" in extraAnnotations") -}}
 {{- end -}}
@@ -128,7 +128,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range concat .Values.extraEnv (.Values.head.env | default list) -}}
+{{- range concat (.Values.extraEnv | default list) (.Values.head.env | default list) -}}
 {{- if has .name (list "RAY_REDIS_ADDRESS" "REDIS_PASSWORD" "REDIS_USERNAME") -}}
 {{- include "tfcluster.refuse" (list "KubeRay sets this variable itself" (printf "%s in extraEnv or head.env" .name) "use gcsFaultTolerance") -}}
 {{- end -}}
@@ -314,7 +314,7 @@
 {{- if and .Values.files .Values.rayJob.clusterName -}}
 {{- include "tfcluster.refuse" (list "Pods that run already get no more files" (printf "%d files, rayJob.clusterName %s" (len .Values.files) .Values.rayJob.clusterName) "put the code into the image, or into a zip named by runtimeEnv.working_dir") -}}
 {{- end -}}
-{{- if and .Values.files .Values.runtimeEnv.working_dir -}}
+{{- if and .Values.files (.Values.runtimeEnv | default dict).working_dir -}}
 {{- include "tfcluster.refuse" (list "code comes from two places" (printf "files and runtimeEnv.working_dir %s" .Values.runtimeEnv.working_dir) "put the files into the zip, or delete runtimeEnv.working_dir") -}}
 {{- end -}}
 {{- end }}
