@@ -195,6 +195,12 @@ def test_a_key_with_nothing_below_it(helm: Helm, key: str) -> None:
         assert helm.render({**values, key: None}) == helm.render({**values, key: empty})
 
 
+@pytest.mark.parametrize("claim", [None, {"name": None}])
+@pytest.mark.parametrize("uri", ["", "s3://bucket/runs"])
+def test_a_claim_that_is_null_is_none(helm: Helm, claim: dict[str, None] | None, uri: str) -> None:
+    assert helm.render({"storage": {"uri": uri, "claim": claim}}) == helm.render({"storage": {"uri": uri}})
+
+
 @pytest.mark.parametrize("given", [None, {"name": "redis"}])
 def test_a_secret_of_redis_may_be_null(helm: Helm, given: dict[str, str] | None) -> None:
     values = {"gcsFaultTolerance": {"redisAddress": "redis://a:1", "passwordSecret": given, "usernameSecret": None}}

@@ -69,11 +69,11 @@ annotations:
 
 {{/* Name of the claim for runs, or nothing. */}}
 {{- define "tfcluster.claim" -}}
-{{- $claim := .Values.storage.claim -}}
+{{- $claim := .Values.storage.claim | default dict -}}
 {{- if $claim.create -}}
 {{ $claim.name | default (printf "%s-runs" (include "tfcluster.name" .)) }}
 {{- else -}}
-{{ $claim.name }}
+{{ $claim.name | default "" }}
 {{- end -}}
 {{- end }}
 

@@ -180,7 +180,7 @@
 {{- if and $job.clusterName (not (kindIs "invalid" $job.ttlSecondsAfterFinished)) -}}
 {{- include "tfcluster.refuse" (list "a job on a running cluster has no cluster of its own that could go" (printf "rayJob.ttlSecondsAfterFinished %d, rayJob.clusterName %s" ($job.ttlSecondsAfterFinished | int) $job.clusterName) "leave it out; deletion rules with DeleteSelf remove the job") -}}
 {{- end -}}
-{{- if and $job.clusterName .Values.storage.claim.create -}}
+{{- if and $job.clusterName (.Values.storage.claim | default dict).create -}}
 {{- include "tfcluster.refuse" (list "a running cluster does not mount a claim that is made for a job" (printf "storage.claim.create, rayJob.clusterName %s" $job.clusterName) "set job.storage to a folder that its Pods mount, or use a URI") -}}
 {{- end -}}
 {{- if and $job.clusterName $job.suspend -}}
