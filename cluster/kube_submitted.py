@@ -149,7 +149,8 @@ class SubmittedRayJob:
             is_whole = not cursor.broken or breaks > _BREAKS
             if ended and is_whole and (is_over(job) or not any(map(_runs, self._submitters(job)))):
                 if cursor.broken:
-                    tell(f"the end of the job's log is missing: {cursor.broken}; tfcluster logs {self.id} may have it")
+                    again = f"tfcluster logs {self.id} {self.options}"
+                    tell(f"the end of the job's log is missing: {cursor.broken}; try again: {again}")
                 if self._seen.is_gone:
                     tell(f"RayJob {self.id} was deleted after its end: {state_of(job)}")
                 return "".join(seen)
