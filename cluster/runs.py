@@ -177,8 +177,9 @@ _NUMBERS = b"0123456789.+-"
 def newest_steps(lines: Iterable[str]) -> Iterator[str]:
     """Whole lines of events, without steps that later ones of the same task outdate before anything else happens.
 
-    Of steps that tell of the same things, such as the same metrics, the newest two remain, which tell the speed. Most
-    lines of a long run are steps, and to parse one takes ten times as long as to see that it need not be parsed.
+    Of steps that tell of the same things, such as the same metrics, the newest two remain, which tell the speed, and
+    the first, from which on the average counts. Most lines of a long run are steps, and to parse one takes ten times as
+    long as to see that it need not be parsed.
     """
     held: dict[tuple[object, ...], tuple[tuple[int, str], ...]] = {}
     for number, line in enumerate(lines):
@@ -186,7 +187,8 @@ def newest_steps(lines: Iterable[str]) -> Iterator[str]:
             index = line[: line.find(",", line.find('"index": '))].rpartition(" ")[2]
             names = line[line.find('"metrics"') :].split('"')[1::2]  # which may have numbers in them
             key = index, line.encode().translate(None, _NUMBERS), *names
-            held[key] = (*held.get(key, ())[-1:], (number, line))
+            first, later = held.get(key, ())[:1], held.get(key, ())[1:]
+            held[key] = (*first, *later[-1:], (number, line))
             continue
         if held:
             yield from _in_order(held.values())

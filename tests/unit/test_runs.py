@@ -275,13 +275,24 @@ def test_steps_that_later_ones_outdate_are_not_parsed(tmp_path: Path) -> None:
         step(3, loss=0.1),
         "cut by a full di",
     ]
-    assert list(newest_steps(lines)) == lines[5:]
+    assert list(newest_steps(lines)) == [lines[0], *lines[4:]]
 
 
 def test_metrics_whose_names_differ_in_a_number_only_outdate_no_other() -> None:
-    metrics = ({"auc_1": 0.5}, {"auc_2": 0.6}, {"auc_2": 0.7}, {"auc_2": 0.8})
+    metrics = ({"auc_1": 0.5}, {"auc_2": 0.6}, {"auc_2": 0.6}, {"auc_2": 0.7}, {"auc_2": 0.8})
     steps = [Event("step", 1, FIRST, {"step": n, "metrics": of}).to_line() for n, of in enumerate(metrics)]
-    assert list(newest_steps(steps)) == [steps[0], *steps[2:]]
+    assert list(newest_steps(steps)) == [*steps[:2], *steps[3:]]
+
+
+def test_the_average_speed_is_that_of_all_steps_also_of_slow_first_ones(tmp_path: Path) -> None:
+    made = Made(tmp_path, "job-1")
+    made.start(0.0, [FIRST])
+    times = [*(BEGAN + 10 + n for n in range(100)), *(BEGAN + 110 + 0.1 * n for n in range(100))]
+    lines = [Event("step", 1, FIRST, {"step": n, "metrics": {}}, at).to_line() for n, at in enumerate(times)]
+    made.directory.append("events.jsonl", "".join(lines))
+    whole, thin = read_run(made.uri), read_run(made.uri, every_step=False)
+    assert thin.meters.pace.average == pytest.approx(whole.meters.pace.average)
+    assert whole.meters.pace.average == pytest.approx(199 / (times[-1] - times[0]))
 
 
 def test_a_long_run_is_read_without_parsing_most_of_it(tmp_path: Path) -> None:
