@@ -305,7 +305,7 @@ class SubmittedRayJob:
         options = self.api.get("RayCluster", cluster)["spec"].get("authOptions") or {}
         if options.get("mode") != "token":
             return ""
-        name = str(options.get("secretName") or cluster)
+        name = str(options.get("secretName") or _secret_of(cluster))
         return base64.b64decode(self.api.get("Secret", name)["data"][_TOKEN_KEY]).decode()
 
     def wait(self, timeout: float | None = None, every: float = _EVERY, tell: Tell | None = None) -> str:
@@ -401,6 +401,11 @@ class SubmittedRayJob:
 def _cluster_of(job: Document) -> str:
     """Name of the RayCluster that the job runs on, or ''."""
     return str((job.get("status") or {}).get("rayClusterName") or "")
+
+
+def _secret_of(cluster: str) -> str:
+    """What KubeRay calls the Secret with a cluster's token: the end of a long name, beginning with a letter."""
+    return re.sub("^[^a-z]", "r", cluster[-50:])
 
 
 def _once(pods: list[Document]) -> list[Document]:

@@ -378,6 +378,23 @@ def test_notes_tell_more(helm: Helm, values: Mapping[str, Any], words: str, tmp_
     assert words in _notes(helm, values, tmp_path)
 
 
+@pytest.mark.parametrize(("name", "secret"), [("n" * 53, "n" * 50), ("abc-" + "n" * 49, "r" + "n" * 49)])
+def test_a_long_name_has_the_secret_that_kuberay_makes(helm: Helm, name: str, secret: str, tmp_path: Path) -> None:
+    values = {"fullnameOverride": name}
+    (container,) = helm.one("Pod", values)["spec"]["containers"]
+    token = next(variable for variable in container["env"] if variable["name"] == "RAY_AUTH_TOKEN")
+    assert token["valueFrom"]["secretKeyRef"]["name"] == secret
+    assert f"get secret {secret} -o" in _notes(helm, values, tmp_path)
+
+
+def test_notes_of_a_job_with_a_long_name(helm: Helm, tmp_path: Path) -> None:
+    text = _notes(helm, job(fullnameOverride="abc-" + "n" * 43), tmp_path)
+    word = text.partition("get secret ")[2].partition(" -o")[0]
+    shell = f"CLUSTER=abc-{'n' * 43}-abcde; echo {word}"
+    said = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout
+    assert said == f"r{'n' * 43}-abcde\n"
+
+
 def _notes(helm: Helm, values: Mapping[str, Any], folder: Path) -> str:
     """What the notes say: `helm template` leaves them out, so they are rendered as part of an object."""
     chart = folder / "tfcluster"

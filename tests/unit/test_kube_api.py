@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import threading
@@ -61,6 +62,10 @@ class Server:
                 gone = {"name": "x", "group": "ray.io", "kind": "rayjobs"}
                 return 404, {"kind": "Status", "reason": "NotFound", "message": "no x", "details": gone}
             return 200, {"metadata": {"name": "x", "namespace": "ml"}, "spec": {}, "status": state}
+        if "/rayclusters/" in path:
+            return 200, {"spec": {"authOptions": {"mode": "token"}}}
+        if "/secrets/" in path:
+            return 200, {"data": {"auth_token": base64.b64encode(path.rpartition("/")[2].encode()).decode()}}
         labels = {"batch.kubernetes.io/controller-uid": "1"}
         pod = {"metadata": {"name": "x-1", "labels": labels}, "status": {"phase": "Succeeded"}}
         return 200, {"items": [pod] if path.endswith("/pods") else []}
@@ -180,6 +185,15 @@ def test_a_run_directory_in_what_has_come_of_a_log(server: Server, in_chunks: bo
     server.logs = [(lines("one"), False)]
     with pytest.raises(RunNotFoundError, match="no run directory yet"):
         job().run_dir()
+
+
+@pytest.mark.parametrize(
+    ("cluster", "secret"),
+    [("flights-abcde", "flights-abcde"), ("f" * 53, "f" * 50), ("abc" + "-" + "f" * 49, "r" + "f" * 49)],
+)
+def test_the_secret_of_a_cluster_with_a_long_name(server: Server, cluster: str, secret: str) -> None:
+    """As KubeRay's CheckName has it."""
+    assert job()._token({"status": {"rayClusterName": cluster}}) == secret
 
 
 def followed(found: SubmittedRayJob) -> tuple[str, list[str]]:

@@ -67,6 +67,11 @@ annotations:
 {{- end -}}
 {{- end }}
 
+{{/* The Secret with the token: as KubeRay calls it, the end of a long name, beginning with a letter. */}}
+{{- define "tfcluster.tokenSecret" -}}
+{{ .Values.auth.secretName | default (regexReplaceAll "^[^a-z]" (include "tfcluster.name" . | trunc -50) "r") }}
+{{- end }}
+
 {{/* Name of the claim for runs, or nothing. */}}
 {{- define "tfcluster.claim" -}}
 {{- $claim := .Values.storage.claim | default dict -}}
