@@ -9,6 +9,9 @@ of the same steps with everything that observes them and with nothing of it; see
 processors and memory, events, metrics, TensorBoard's scalars; the profiler idle) and with nothing of it. Each turn is
 compared with the one after it, so a machine that drifts does not matter.
 
+`apart`: the same on one task that has a core for itself, while launcher, supervisor and Ray have the others: what a
+step takes longer where a machine has cores to spare.
+
 `traces`: a step's time while all is traced against that just before, and how long the traces of eight tasks take to
 come together; these make small steps with pauses, as tasks do whose accelerators work.
 
@@ -33,12 +36,29 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-CASES = ("cost", "events", "steps", "traces")
+CASES = ("apart", "cost", "events", "steps", "traces")
 Row = dict[str, Any]
 
 
-def steps(seconds: float, pairs: int) -> list[Row]:
-    """Step times with and without observation, by turns of so many seconds."""
+def apart(seconds: float, pairs: int) -> list[Row]:
+    """Step times of a task alone on the first core, with and without observation; all else is on the other cores."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        print("apart needs two cores", file=sys.stderr)
+        return []
+    os.sched_setaffinity(0, others)
+    try:
+        return steps(seconds, pairs, {"strategy": "none", "roles": {"worker": 1}}, first)
+    finally:
+        os.sched_setaffinity(0, [first, *others])
+
+
+#: Two workers, on which the machine is busy.
+PAIR: dict[str, Any] = {"strategy": "multi_worker_mirrored", "roles": {"worker": 2}}
+
+
+def steps(seconds: float, pairs: int, tasks: dict[str, Any] = PAIR, core: int | None = None) -> list[Row]:
+    """Step times with and without observation, by turns of so many seconds; `core` is the tasks' only one."""
     from benchmarks import observe_workload as workload
     from cluster import run
     from cluster.console import SilentConsole
@@ -50,14 +70,13 @@ def steps(seconds: float, pairs: int) -> list[Row]:
             os.environ[workload.SWITCH] = f"{folder}/on"
             document: dict[str, Any] = {
                 "entrypoint": "observe_workload.py:train",
-                "args": {"folder": folder, "seconds": seconds, "pairs": pairs, "units": units},
-                "strategy": "multi_worker_mirrored",
-                "roles": {"worker": 2},
+                "args": {"folder": folder, "seconds": seconds, "pairs": pairs, "units": units, "core": core},
+                **tasks,
                 "storage": f"{folder}/runs",
             }
             run(document, directory=HERE, observer=SilentConsole())
             turns = json.loads(Path(folder, "turns-0.json").read_text())
-        rows += rows_of(f"steps, layers of {workload_name}", turns)
+        rows += rows_of(f"steps{'' if core is None else ' apart'}, layers of {workload_name}", turns)
     return rows
 
 
@@ -144,6 +163,8 @@ def main() -> None:
         rows += observe_cost.rows(3 if options.quick else 8)
     if "events" in options.only:
         rows += events(15.0 if options.quick else 60.0)
+    if "apart" in options.only:
+        rows += apart(2.0, 6 if options.quick else 40)
     if "steps" in options.only:
         rows += steps(6.0, 6 if options.quick else 30)
     if "traces" in options.only:

@@ -79,11 +79,18 @@ class Hooks:
         return timed
 
 
-def train(ctx: Any, folder: str, seconds: float, pairs: int, units: int) -> None:
-    """Train in turns of `seconds`, observed and not, `pairs` times; the leader writes each turn's mean step."""
+def train(ctx: Any, folder: str, seconds: float, pairs: int, units: int, core: int | None) -> None:
+    """Train in turns of `seconds`, observed and not, `pairs` times; the leader writes each turn's mean step.
+
+    TensorFlow's threads, which do not live yet, run on `core` only, unless that is None.
+    """
+    import contextlib
+
     import keras
 
-    with ctx.strategy.scope():
+    if core is not None:
+        os.sched_setaffinity(0, [core])
+    with ctx.strategy.scope() if ctx.strategy is not None else contextlib.nullcontext():
         model = dense_layers(keras, units)
     turns = switching(keras.callbacks.Callback, ctx, seconds, 2 * pairs, Path(folder, "stop"))
     model.fit(rows(ctx), steps_per_epoch=100, epochs=1_000_000, callbacks=[turns], verbose=0)
