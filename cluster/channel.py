@@ -64,11 +64,16 @@ class Channel:
             if command["kind"] == "release":
                 self._released = True
             elif command["kind"] == "checkpoint":
-                self._newest = command["step"]
+                self._hear_of(command["step"])
             elif command["kind"] == "drain":
                 self._drained = True
-                self._newest = self._newest if command["checkpoint"] is None else command["checkpoint"]
+                self._hear_of(command["checkpoint"])
             self._changed.notify_all()
+
+    def _hear_of(self, step: int | None) -> None:
+        """Of a checkpoint; news may overtake each other on their way through Ray, and an older one is none."""
+        if step is not None and (self._newest is None or step > self._newest):
+            self._newest = step
 
 
 def _plain(value: Any) -> Any:

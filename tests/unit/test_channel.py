@@ -213,6 +213,19 @@ def test_an_evaluator_is_given_the_newest_checkpoint_and_each_once(task: TaskPro
 
 
 @pytest.mark.parametrize("task", ["checkpoints"], indirect=True)
+def test_news_of_an_older_checkpoint_are_none(task: TaskProcess) -> None:
+    """What is told may be overtaken on its way."""
+    assert task.said() == ["waiting", None]
+    task.tell({"kind": "checkpoint", "step": 15}, {"kind": "checkpoint", "step": 10})
+    assert task.said() == ["checkpoint", 15]
+    task.tell({"kind": "drain", "checkpoint": 20}, {"kind": "checkpoint", "step": 15})
+    task.go_on()
+    assert task.said() == ["checkpoint", 20]
+    task.go_on()
+    assert task.said() == ["no more", None]
+
+
+@pytest.mark.parametrize("task", ["checkpoints"], indirect=True)
 def test_an_evaluator_without_any_checkpoint(task: TaskProcess) -> None:
     assert task.said() == ["waiting", None]
     assert task.silent()
