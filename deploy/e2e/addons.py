@@ -1,4 +1,4 @@
-"""What every cluster has, and what the chart needs: names for Services, and KubeRay's operator."""
+"""What every cluster has, and what the chart needs: storage, names for Services, and KubeRay with its operator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from deploy.e2e.control_plane import ControlPlane
 from deploy.e2e.programs import HERE, kuberay_config
 
-_MANIFESTS = HERE / "manifests"
+MANIFESTS = HERE / "manifests"
 OPERATOR_NAMESPACE = "kuberay-system"
 #: How many claims there can be at once.
 _VOLUMES = 32
@@ -21,16 +21,21 @@ def install_addons(plane: ControlPlane, dns_address: str) -> None:
     Raises:
         E2EError: one does not come up.
     """
-    config = kuberay_config()
-    plane.kubectl("create", "--filename", "-", text=json.dumps(_storage(plane.folder / "volumes")))
-    plane.install_crds(sorted((config / "crd" / "bases").glob("*.yaml")))
+    install_kinds(plane)
     for manifest in ("coredns.yaml", "kuberay.yaml"):
-        text = (_MANIFESTS / manifest).read_text().replace("DNS_ADDRESS", dns_address)
+        text = (MANIFESTS / manifest).read_text().replace("DNS_ADDRESS", dns_address)
         plane.kubectl("apply", "--server-side", "--filename", "-", text=text)
-    plane.kubectl("apply", "--server-side", "--filename", str(config / "rbac" / "role.yaml"))
     plane.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "node", "--all")
     for namespace, name in (("kube-system", "coredns"), (OPERATOR_NAMESPACE, "kuberay-operator")):
         plane.kubectl("rollout", "status", "--timeout=120s", "--namespace", namespace, f"deployment/{name}")
+
+
+def install_kinds(plane: ControlPlane) -> None:
+    """What needs no Pod: storage, KubeRay's CRDs, and its operator's ClusterRole."""
+    config = kuberay_config()
+    plane.kubectl("create", "--filename", "-", text=json.dumps(_storage(plane.folder / "volumes")))
+    plane.install_crds(sorted((config / "crd" / "bases").glob("*.yaml")))
+    plane.kubectl("apply", "--server-side", "--filename", str(config / "rbac" / "role.yaml"))
 
 
 def _storage(folder: Path) -> dict[str, Any]:

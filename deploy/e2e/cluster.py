@@ -63,7 +63,8 @@ def cluster(python: Path | None, archives: Sequence[Path] = (), image: str = "")
         E2EError: it does not come up.
     """
     if os.geteuid():
-        raise E2EError("a node needs root · you are not · use sudo, or a cluster of yours by TFCLUSTER_E2E_KUBECONFIG")
+        todo = "use sudo, --simulated, whose Pods run nothing, or a cluster of yours by TFCLUSTER_E2E_KUBECONFIG"
+        raise E2EError(f"a node needs root · you are not · {todo}")
     prepare()
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="tfcluster-e2e-"))

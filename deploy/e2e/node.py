@@ -15,8 +15,9 @@ from pathlib import Path
 from deploy.e2e import containers, host_environment, images, machine
 from deploy.e2e.addons import install_addons
 from deploy.e2e.control_plane import ControlPlane, control_plane
+from deploy.e2e.controllers import start_controllers
 from deploy.e2e.errors import E2EError
-from deploy.e2e.processes import answers, server, wait_until
+from deploy.e2e.processes import Starter, answers, wait_until
 from deploy.e2e.programs import installed, path
 
 NODE = "e2e"
@@ -68,7 +69,7 @@ def _start(settings: Settings, stack: contextlib.ExitStack) -> None:
     machine.inside(folder)
     _write_resolver()
     plane = stack.enter_context(control_plane(folder, address=machine.NODE_ADDRESS, port=6443, flags=_API_FLAGS))
-    start = _Starter(folder, stack)
+    start = Starter(folder, stack)
 
     spec = None
     if settings.python:
@@ -81,21 +82,11 @@ def _start(settings: Settings, stack: contextlib.ExitStack) -> None:
     for archive in _archives(settings):
         containers.import_image(socket, archive)
 
-    start("kube-controller-manager", [str(path("kube-controller-manager")), *_controller_manager(plane)])
-    start("kube-scheduler", [str(path("kube-scheduler")), *_scheduler(plane)])
+    start_controllers(plane, start)
     start("kube-proxy", [str(path("kube-proxy")), *_proxy(plane)])
     kubelet = start("kubelet", [str(path("kubelet")), *_kubelet(plane, settings.cgroup, socket)])
     wait_until(lambda: answers("http://127.0.0.1:10248/healthz"), "the kubelet", folder / "kubelet.log", kubelet)
     install_addons(plane, DNS_ADDRESS)
-
-
-@dataclass(frozen=True)
-class _Starter:
-    folder: Path
-    stack: contextlib.ExitStack
-
-    def __call__(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        return self.stack.enter_context(server(name, command, self.folder / f"{name}.log"))
 
 
 def _write_resolver() -> None:
@@ -114,21 +105,6 @@ def _archives(settings: Settings) -> list[Path]:
     if settings.python:
         host_environment.write_host_image(folder / "host.tar", Path(settings.python))
     return [*sorted(folder.iterdir()), *(Path(archive) for archive in settings.archives)]
-
-
-def _controller_manager(plane: ControlPlane) -> list[str]:
-    certificates = plane.authority.folder
-    return [
-        f"--kubeconfig={plane.kubeconfig('controllers', 'system:kube-controller-manager')}",
-        f"--service-account-private-key-file={certificates / 'service-accounts.key'}",
-        f"--root-ca-file={plane.authority.certificate}",
-        "--use-service-account-credentials=true",
-        "--leader-elect=false",
-    ]
-
-
-def _scheduler(plane: ControlPlane) -> list[str]:
-    return [f"--kubeconfig={plane.kubeconfig('scheduler', 'system:kube-scheduler')}", "--leader-elect=false"]
 
 
 def _proxy(plane: ControlPlane) -> list[str]:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.e2e.errors import E2EError
@@ -46,6 +47,20 @@ def server(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@dataclass(frozen=True)
+class Starter:
+    """Starts servers that write to `NAME.log` in a folder, and end with a stack."""
+
+    folder: Path
+    stack: contextlib.ExitStack
+
+    def __call__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start one."""
+        return self.stack.enter_context(server(name, command, self.folder / f"{name}.log", env=env))
 
 
 def _end_with_parent() -> None:

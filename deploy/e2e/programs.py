@@ -22,6 +22,7 @@ from deploy.e2e.errors import E2EError
 KUBERNETES = os.environ.get("TFCLUSTER_E2E_KUBERNETES", "v1.34.4")
 KUBERAY = os.environ.get("TFCLUSTER_E2E_KUBERAY", "v1.7.0")
 COREDNS = "v1.12.4"
+KWOK = "v0.7.0"
 
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ray-tfcluster" / "e2e"
@@ -37,6 +38,7 @@ KUBERNETES_COMMANDS = (
     "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
 )  # fmt: skip
 KUBERAY_MODULE = "github.com/ray-project/kuberay/ray-operator"
+KWOK_MODULE = "sigs.k8s.io/kwok"
 #: Programs whose source stands in the folder go/ beside this file.
 OWN = ("coredns", "pause")
 
@@ -72,7 +74,7 @@ def _binary(name: str) -> Path:
 def _versions() -> dict[str, str]:
     """What follows a program's name in the cache, so that another version is another file."""
     versions = dict.fromkeys(KUBERNETES_COMMANDS, f"-{KUBERNETES}")
-    return {**versions, "kuberay-operator": f"-{KUBERAY}", "coredns": f"-{COREDNS}"}
+    return {**versions, "kuberay-operator": f"-{KUBERAY}", "coredns": f"-{COREDNS}", "kwok": f"-{KWOK}"}
 
 
 def _make(name: str, made: Path) -> None:
@@ -90,6 +92,8 @@ def _make(name: str, made: Path) -> None:
         )
     elif name == "kuberay-operator":
         _go_build(_module("kuberay", KUBERAY_MODULE, KUBERAY), KUBERAY_MODULE, made)
+    elif name == "kwok":
+        _go_build(_module("kwok", KWOK_MODULE, KWOK), f"{KWOK_MODULE}/cmd/kwok", made)
     elif name in OWN:
         _go_build(_own_module(name), ".", made)
     else:
