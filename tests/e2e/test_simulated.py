@@ -127,7 +127,7 @@ def test_a_suspended_cluster_has_no_pods(space: Space, platform: Document) -> No
     space.helm("upgrade", "vision", str(space.chart), values={**values, "suspend": True})
     space.wait("raycluster/vision", "jsonpath={.status.state}=suspended")
     assert running(space) == {}
-    space.kubectl("patch", "raycluster", "vision", "--type=merge", "--patch", json.dumps({"spec": {"suspend": False}}))
+    space.helm("upgrade", "vision", str(space.chart), values=values)
     workers(space, 2, gpus=0)
 
 

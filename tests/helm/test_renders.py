@@ -378,6 +378,20 @@ def test_notes_tell_more(helm: Helm, values: Mapping[str, Any], words: str, tmp_
     assert words in _notes(helm, values, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("values", "suspend"),
+    [
+        ({}, False),  # KubeRay does not take the absence of the field for it
+        ({"queue": None}, False),
+        ({"suspend": True}, True),
+        ({"queue": {"scheduler": "volcano", "name": "team-queue"}}, False),
+        ({"queue": {"scheduler": "kueue", "name": "team-queue"}, "autoscaling": {"enabled": False}}, None),
+    ],
+)
+def test_a_cluster_says_that_it_is_not_suspended(helm: Helm, values: Mapping[str, Any], suspend: bool | None) -> None:
+    assert helm.one("RayCluster", values)["spec"].get("suspend") is suspend
+
+
 @pytest.mark.parametrize(("name", "secret"), [("n" * 53, "n" * 50), ("abc-" + "n" * 49, "r" + "n" * 49)])
 def test_a_long_name_has_the_secret_that_kuberay_makes(helm: Helm, name: str, secret: str, tmp_path: Path) -> None:
     values = {"fullnameOverride": name}
@@ -488,7 +502,7 @@ def test_the_entrypoint_passes_the_shells_that_it_meets(helm: Helm, case: str, h
         ("cluster", "upgradeStrategy.type", "None"),
         ("cluster", "enableInTreeAutoscaling", None),
         ("cluster", "headGroupSpec.template.spec.restartPolicy", None),
-        ("cluster", "suspend", None),
+        ("cluster", "suspend", False),
         ("cluster-suspended", "suspend", True),
         ("cluster-suspended", "rayVersion", "2.60.0rc1"),
         (
