@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -73,14 +74,16 @@ def curve(address: str, run: str, length: int) -> list[float]:
 
 @contextmanager
 def command(*words: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """`tfcluster tensorboard`, which is killed if it has not ended by itself."""
+    """`tfcluster tensorboard`, which is killed if it has not ended by itself; what it then leaves is removed."""
     line = [sys.executable, "-m", "cluster", "tensorboard", *map(str, words)]
     env = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"} | variables
-    with subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        env |= {"TMPDIR": scratch}
+        with subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def served(output: IO[str] | None) -> tuple[list[str], str]:
