@@ -144,7 +144,7 @@ def _text(path: Path) -> str:
 
 def main(order: Mapping[str, Any]) -> int:
     """Judge the traces in the working directory, and print the verdict, or why there is none, as one JSON document."""
-    from cluster.verdict import judge_folder  # the launcher needs no numpy
+    from cluster.verdict import judge_folder  # which reads traces, as the launcher no longer does
 
     die_with_parent(order["parent"])
     os.nice(_NICE)
