@@ -16,7 +16,7 @@ from cluster.feed import Feed
 from cluster.held import fetched, held
 from cluster.launch import Launch
 from cluster.locations import join
-from cluster.reports import Reports
+from cluster.reports import Reports, total_of
 from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
 from cluster.stops import Stops
@@ -252,6 +252,22 @@ class TaskContext:
         return dataset_creator(lambda: self.dataset(name), repeat=False)
 
     # Reports
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole training, those before a restart too, as the train function has said it; None: it has not.
+
+        For a progress bar and the time left in a loop of your own; Keras' `fit` tells its own where nothing is set.
+        What counts is the leader's; on other tasks and on the evaluator setting it does nothing.
+
+        Raises:
+            SpecError: when set to what is no whole number above 0.
+        """
+        return self._reports.total
+
+    @total_steps.setter
+    def total_steps(self, steps: int) -> None:
+        self._reports.total = total_of(steps)
 
     def report(self, step: int, **metrics: float) -> None:
         """Report progress and metrics; call it as often as you like, at most ten a second are sent.

@@ -174,8 +174,10 @@ class Live:
 
 
 def total_steps(event: Event) -> int | None:
-    """Steps of the whole training, as far as a `step` event tells."""
+    """Steps of the whole training, as a `step` event tells them: what the train function said, or what `fit` knows."""
     data = event.data
+    if data.get("total"):
+        return int(data["total"])
     return int(data["steps"]) * int(data["epochs"]) if data.get("steps") and data.get("epochs") else None
 
 
@@ -201,9 +203,13 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 
 
 def progress_text(live: Live, now: float) -> str:
-    """`epoch 2/3 · step 120 · 35 steps/s · 1m20s left · loss 0.12`: the least important last, where it may be cut."""
+    """`epoch 2/3 · step 120 · 35 steps/s · 1m20s left · loss 0.12`: the least important last, where it may be cut.
+
+    A loop that has no epochs tells its total instead: `step 120 of 720`.
+    """
     epoch = f"{live.epoch} · " if live.epoch else ""
+    of = f" of {live.total}" if live.total and not live.epoch else ""
     rate, left = live.rate(now), live.left(now)
     speed = f" · {rate:.3g} steps/s" if rate else ""
     rest = f" · {format_duration(left)} left" if left is not None and left >= 1 else ""
-    return f"{epoch}step {live.step}{speed}{rest}{metrics_text(live.metrics)}"
+    return f"{epoch}step {live.step}{of}{speed}{rest}{metrics_text(live.metrics)}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable
 from typing import Any
 
 from cluster.channel import Channel
+from cluster.errors import SpecError
 from cluster.input_share import InputShare
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
@@ -23,10 +25,14 @@ class Reports:
         leader: whether its steps are the job's.
         tasks: how many report.
         batch: rows of a step over all tasks, as far as they are known.
+
+    Attributes:
+        total: steps of the whole training, where the train function has said it.
     """
 
     def __init__(self, channel: Channel, *, leader: bool, tasks: int, batch: Callable[[], int | None]) -> None:
         self._channel, self._leader, self._tasks, self._batch = channel, leader, tasks, batch
+        self.total: int | None = None
         self._input = InputShare()
         self._unsent: tuple[int, dict[str, float]] | None = None
         self._sent = 0.0
@@ -55,6 +61,8 @@ class Reports:
         """Send one `step` event now."""
         if self._leader and (batch := self._batch()) is not None:
             more["batch"] = batch
+        if self._leader and self.total is not None:
+            more["total"] = self.total
         if (share := self._input.share()) is not None:
             more["input_busy"] = share
         self._channel.send("step", step=step, metrics=metrics, **more)
@@ -65,3 +73,19 @@ class Reports:
         The leader's reports are the job's. All others together report no more often than `OTHERS` of them would.
         """
         return least if self._leader else least * max(1.0, self._tasks / OTHERS)
+
+
+def total_of(value: Any) -> int:
+    """A total of steps that a train function has said, as Python's own whole number; NumPy and TensorFlow have others.
+
+    Raises:
+        SpecError: it is no whole number, or none above 0.
+    """
+    try:
+        total = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        total = 0
+    if total < 1:
+        todo = "set it to the steps of the whole training, as an int; where they are not known, leave it alone"
+        raise SpecError("ctx.total_steps is a whole number, 1 or more", repr(value), todo)
+    return total

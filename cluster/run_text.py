@@ -38,6 +38,8 @@ def run_document(run: Run, now: float) -> dict[str, Any]:
     }
     return {key: getattr(run, key) for key in keys} | {
         "seconds": round(run.timeline.seconds, 3),
+        "total": run.live.total,
+        "left": _rounded(run.live.left(now)) if run.status == "running" else None,
         "last_word": run.live.at or None,
         "silent_for": silent_for(run.live, run.about, run.uri, now),
         "restarts": run.live.restarts,
@@ -47,6 +49,10 @@ def run_document(run: Run, now: float) -> dict[str, Any]:
         "failures": [_mark_document(mark) for mark in run.timeline.failures()],
         "captures": list(run.timeline.captures.values()),
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
 
 
 def _mark_document(mark: Mark) -> dict[str, Any]:

@@ -216,6 +216,17 @@ def lost(folder: Path) -> Made:
     return run
 
 
+def own_loop(folder: Path, *, alive: bool = False) -> Made:
+    """A run of a loop of its own, which says its total, and began anew from step 300."""
+    made = Made(folder, "loop-1", alive=alive)
+    for attempt, begin, steps in ((1, 0.0, (0, 300, 330)), (2, 100.0, (300, 480))):
+        ready = made.start(begin, WORKERS[:1], attempt)
+        for number, step in enumerate(steps):
+            data = {"step": step, "metrics": {}, "total": 720}
+            made.event(ready + 60.0 * number, "step", attempt, WORKERS[0], **data)
+    return made
+
+
 def thousand(folder: Path) -> Made:
     """A thousand workers, of which one is lost twice and one failed while starting."""
     run = Made(folder, "large-20260921-180000-0001")

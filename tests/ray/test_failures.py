@@ -20,6 +20,7 @@ from cluster.errors import (
     TaskLostError,
     UserCodeError,
 )
+from cluster.runs import read_run
 from tests.ray.conftest import JOBS, alive, kill, task_processes, wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -166,6 +167,7 @@ def test_a_lost_ps_or_coordinator_restarts_all_from_the_last_checkpoint(start, v
     last = max(e.data["step"] for e in job.events if e.kind == "checkpoint" and e.attempt == 1)
     assert result.attempts == 2
     assert result.value == {"start": last, "done": last + 20}
+    assert read_run(result.run_dir).live.total == last + 20  # of the attempt that came through
 
 
 def test_a_killed_evaluator_comes_back(start):

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster.run_text import step_text
+from cluster.runs import read_run
+
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -26,6 +29,7 @@ def test_a_function_without_tensorflow_leaves_a_whole_run_directory(start):
     kinds = [json.loads(line)["kind"] for line in (folder / "events.jsonl").read_text().splitlines()]
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_ended"
+    assert step_text(read_run(result.run_dir), 0.0) == "4 of 4"
     assert kinds.index("placed") < kinds.index("task_started") < kinds.index("task_ready") < kinds.index("finished")
 
 
@@ -101,6 +105,7 @@ def test_a_custom_loop_over_parameter_servers(start, keras):
     result = job.join()
     assert result.value == {"start": 0, "done": 20}
     assert result.checkpoint == 20
+    assert {e.data["total"] for e in job.events if e.kind == "step" and str(e.task) == "chief-0"} == {20}
     assert {"chief-0", "worker-0", "worker-1", "ps-0", "ps-1"} == {
         str(e.task) for e in job.events if e.kind == "task_ready"
     }

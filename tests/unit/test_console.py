@@ -308,6 +308,20 @@ def test_a_notebook_shows_lines_and_one_bar() -> None:
     assert "<br>worker 1 failed, 1 stopped · evaluator 1 stopped · 2 restarts</code>" in bar._repr_html_()
 
 
+def test_a_loop_of_ones_own_has_a_bar_too() -> None:
+    cell, screen = Cell(), terminal()
+    notebook, live = NotebookConsole(io.StringIO(), cell.display), LiveConsole(screen)
+    for shown in (notebook, live):
+        shown.plan(plan())
+        for number in (0, 200, 240):
+            shown.event(Event("step", 1, FIRST, {"step": number, "metrics": {}, "total": 320}, 1000.0 + number / 10))
+        shown.event(Event("interrupted", 1, data={"reason": "Ctrl-C"}, at=1024.0))
+    (bar,) = cell.outputs
+    assert '<progress value="240" max="320">' in bar._repr_html_()
+    assert repr(bar) == "step 240 of 320 · 10 steps/s · 8.0s left"
+    assert re.search("step 240 of 320 · 10 steps/s · 8.0s left ━[━╸╺]+  75%", screen.export_text())
+
+
 def test_the_last_step_is_drawn_also_when_it_came_soon_after_another() -> None:
     cell = Cell()
     notebook = NotebookConsole(io.StringIO(), cell.display)
@@ -414,7 +428,7 @@ def test_a_terminal_gets_a_bar() -> None:
             seen += data
     os.close(outside)
     assert b"\x1b[?25l" in seen  # the cursor is hidden
-    assert "step 5 · loss 0.5 ━".encode() in re.sub(rb"\x1b\[[\d;]*m", b"", seen)
+    assert "step 5 of 100 · loss 0.5 ━".encode() in re.sub(rb"\x1b\[[\d;]*m", b"", seen)
 
 
 BAR = """

@@ -64,6 +64,29 @@ def test_speed_and_time_left_are_of_the_leader_lately() -> None:
     assert (made.step, made.total) == (30, 200)
 
 
+def test_a_loop_of_ones_own_says_how_many_steps_there_will_be() -> None:
+    made = live(*placed(FIRST, SECOND), step(10, 10.0), step(9, 10.5, SECOND, total=7))
+    assert not made.total  # the leader's counts
+    made.take(step(30, 12.0, total=230))
+    assert made.total == 230
+    assert made.left(12.0) == pytest.approx(20.0)
+
+
+def test_what_the_function_says_stands_over_what_fit_knows() -> None:
+    """As of several `fit`, or where `fit` knows its steps only when an epoch is over."""
+    made = live(*placed(FIRST), step(10, 10.0, steps=50, epochs=1, total=100))
+    assert made.total == 100
+
+
+def test_after_a_restart_the_new_attempt_says_it_anew() -> None:
+    made = live(*placed(FIRST), step(100, 10.0, total=200), step(120, 11.0, total=200), *placed(FIRST, attempt=2))
+    assert made.total == 200  # until then what the one before said
+    for number, at in ((110, 20.0), (120, 21.0)):
+        made.take(step(number, at, total=150))
+    assert made.total == 150
+    assert made.left(21.0) == pytest.approx(3.0)
+
+
 def test_a_job_that_stands_still_slows_down() -> None:
     made = live(*placed(FIRST), step(10, 10.0), step(20, 11.0))
     assert made.rate(12.0) == pytest.approx(10.0)
@@ -135,7 +158,9 @@ def test_tasks_in_trouble_come_first_then_the_leader() -> None:
             "epoch 2/3 · step 120 · 10 steps/s · 18.0s left",
         ),
         ([step(1, 1.0), step(3, 2.0, metrics={"loss": 0.5, "mae": 2.0})], "step 3 · 2 steps/s · loss 0.5 · mae 2"),
-        ([step(1, 1.0, epochs=1, steps=100), step(99, 2.0, epochs=1, steps=100)], "step 99 · 98 steps/s"),
+        ([step(0, 1.0, total=720), step(480, 11.0, total=720)], "step 480 of 720 · 48 steps/s · 5.0s left"),
+        ([step(1, 1.0, epoch=1, total=9)], "epoch 1 · step 1"),
+        ([step(1, 1.0, epochs=1, steps=100), step(99, 2.0, epochs=1, steps=100)], "step 99 of 100 · 98 steps/s"),
     ],
 )
 def test_progress_as_text(events: list[Event], text: str) -> None:

@@ -16,7 +16,7 @@ from cluster.events import Event
 from cluster.locations import join
 from cluster.page import write_page
 from cluster.storage import upload_folder
-from tests.made_runs import ALL, HOSTILE, WORKERS, Made, failed, lost, running, succeeded, thousand
+from tests.made_runs import ALL, HOSTILE, WORKERS, Made, failed, lost, own_loop, running, succeeded, thousand
 
 
 def written(made: Made) -> str:
@@ -72,6 +72,10 @@ def test_a_run_that_goes_on_and_one_that_nobody_ended(tmp_path: Path) -> None:
     page = text_of(written(lost(tmp_path)))
     assert "its launcher is gone without a result" in page
     assert "worker-0 unknown" in page
+
+
+def test_a_loop_of_ones_own_says_how_many_steps_there_are(tmp_path: Path) -> None:
+    assert "steps 480 of 720" in text_of(written(own_loop(tmp_path)))
 
 
 def test_a_thousand_tasks_stay_a_page(tmp_path: Path) -> None:

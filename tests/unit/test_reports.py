@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from cluster.channel import Channel
-from cluster.reports import OTHERS, Reports
+from cluster.errors import SpecError
+from cluster.reports import OTHERS, Reports, total_of
 from pipelines.busy import reads
 
 
@@ -80,6 +82,31 @@ def test_the_leader_tells_how_many_rows_a_step_has(
     reports(line, leader=leader, batch=batch).send(1, {}, epoch=2)
     assert line.sent[0].get("batch") == told
     assert line.sent[0]["epoch"] == 2
+
+
+@pytest.mark.parametrize(("leader", "told"), [(True, [None, 720, 1440]), (False, [None, None, None])])
+def test_the_leader_tells_how_many_steps_there_will_be_once_it_is_said(
+    line: Line, leader: bool, told: list[int | None]
+) -> None:
+    found = reports(line, leader=leader)
+    for step, total in enumerate((None, 720, 1440), 1):
+        found.total = total
+        found.keep(step, {})
+        found.flush()
+    assert [data.get("total") for data in line.sent] == told
+
+
+@pytest.mark.parametrize("value", [720, np.int64(720), np.array(720)])
+def test_a_total_is_any_whole_number(value: Any) -> None:
+    assert type(total_of(value)) is int
+    assert total_of(value) == 720
+
+
+@pytest.mark.parametrize("value", [0, -2, 720.0, np.float32(3), True, "720", None, [720], float("nan")])
+def test_a_total_that_is_no_number_of_steps(value: Any) -> None:
+    with pytest.raises(SpecError) as caught:
+        total_of(value)
+    assert str(caught.value).startswith(f"ctx.total_steps is a whole number, 1 or more · {value!r} · set it to ")
 
 
 def test_a_task_that_reads_tells_how_busy_that_is(line: Line) -> None:

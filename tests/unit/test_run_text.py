@@ -13,7 +13,7 @@ from cluster.cli import main
 from cluster.events import Event
 from cluster.run_text import ago, aligned, capture_text, count, last_captures, run_document, run_rows, task_lines
 from cluster.runs import Run, read_run, summarise
-from tests.made_runs import BEGAN, Made, failed, lost, running, succeeded, thousand
+from tests.made_runs import BEGAN, Made, failed, lost, own_loop, running, succeeded, thousand
 
 
 def rows_of(run: Run, now: float = BEGAN + 300) -> dict[str, str]:
@@ -53,6 +53,25 @@ def test_a_run_that_failed_and_one_that_nobody_ended(tmp_path: Path) -> None:
     assert rows["restarts"] == "1 of the whole job"
     rows = rows_of(read_run(lost(tmp_path).uri))
     assert rows["status"].startswith("lost: its launcher is gone without a result; its last word came 4m0")
+
+
+def test_a_loop_of_ones_own_has_a_total_and_time_left(tmp_path: Path) -> None:
+    made = own_loop(tmp_path, alive=True)
+    for every_step in (True, False):
+        run = read_run(made.uri, every_step=every_step)
+        now = run.live.at
+        assert rows_of(run, now)["step"] == "480 of 720 · 1m20s left"
+        document = run_document(run, now)
+        assert (document["step"], document["total"], document["left"]) == (480, 720, 80.0)
+
+
+def test_a_run_that_is_over_has_a_total_but_no_time_left(tmp_path: Path) -> None:
+    made = own_loop(tmp_path, alive=False)
+    made.end(300.0, "interrupted", steps=480)
+    run = read_run(made.uri)
+    assert rows_of(run)["step"] == "480 of 720"
+    document = run_document(run, BEGAN + 300)
+    assert (document["total"], document["left"]) == (720, None)
 
 
 def test_a_run_that_has_hardly_begun(tmp_path: Path) -> None:

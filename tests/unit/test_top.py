@@ -105,6 +105,17 @@ def test_the_whole_table_as_text(written: Written) -> None:
     ]
 
 
+def test_a_loop_of_ones_own_has_a_bar(written: Written) -> None:
+    written.start(FIRST)
+    for number, at in ((0, 1010.0), (240, 1034.0)):
+        written.add(Event("step", 1, FIRST, {"step": number, "metrics": {}, "total": 320}, at))
+    watched = looked(written, 1034.0)
+    assert watched.view().progress == "running · 34.0s · step 240 of 320 · 10 steps/s · 8.0s left"
+    assert watched.view().to_document()["total"] == 320
+    bar = screen(watched)[3]
+    assert bar.count("━") + bar.count("╸") > 80
+
+
 def test_columns_that_nobody_fills_are_left_out(written: Written) -> None:
     written.start(FIRST, host="elsewhere")
     lines = text(written)[4:]

@@ -15,6 +15,7 @@ FOREVER = 100_000
 def report(ctx, steps=3):
     """Three steps without TensorFlow."""
     print(f"hello from {ctx.role}-{ctx.index}")
+    ctx.total_steps = steps
     for step in range(1, steps + 1):
         ctx.report(step, loss=1.0 / step)
     return {"steps": steps, "role": ctx.role, "shard": ctx.shard, "workers": ctx.worker_count}
@@ -187,6 +188,7 @@ def coordinate(ctx, steps=20):
 
     iterator = iter(ctx.coordinator.create_per_worker_dataset(dataset_fn))
     wanted = steps or (FOREVER * 100 if ctx.attempt == 1 else start + 20)
+    ctx.total_steps = wanted
     from cluster.checkpoints import Position
 
     for number in range(start + 1, wanted + 1):
