@@ -65,9 +65,9 @@ def test_speed_and_time_left_are_of_the_leader_lately() -> None:
 
 
 def test_a_loop_of_ones_own_says_how_many_steps_there_will_be() -> None:
-    made = live(*placed(FIRST, SECOND), step(10, 10.0), step(9, 10.5, SECOND, total=7))
-    assert not made.total  # the leader's counts
-    made.take(step(30, 12.0, total=230))
+    first = [*placed(FIRST, SECOND), step(10, 10.0), step(9, 10.5, SECOND, total=7)]
+    assert live(*first).total is None  # the leader's counts
+    made = live(*first, step(30, 12.0, total=230))
     assert made.total == 230
     assert made.left(12.0) == pytest.approx(20.0)
 
