@@ -22,8 +22,13 @@ FRAGILE = (2, 18)
 #: Copies that are tried, one after the other, and how long each may take, in seconds.
 _TRIES, _PATIENCE = 8, 30.0
 _NO_HOST = "only GPUs are in it: TensorFlow's profiler crashed while it collected what the host did"
+#: The library of TensorFlow's that has its profiler, and of it:
+_FRAMEWORK = "libtensorflow_framework.so.2"
 #: `tsl::profiler::internal::g_trace_level`: what host events are recorded; -1 is none.
 _LEVEL_SYMBOL = "_ZN3tsl8profiler8internal13g_trace_levelE"
+#: `tsl::tracing::SetEventCollector`, and the two categories that the profiler sets: scheduling and running of closures.
+_COLLECTOR_SYMBOL = "_ZN3tsl7tracing17SetEventCollectorENS0_13EventCategoryEPKNS0_14EventCollectorE"
+_CLOSURES = (0, 1)
 #: Instructions of x86-64: the mark of a place that an indirect call may lead to, and the return from a function.
 _ENDBR64, _RET = b"\xf3\x0f\x1e\xfa", b"\xc3"
 
@@ -59,6 +64,20 @@ def begin(folder: Path) -> None:
         raise ProfilerError(
             "the program profiles itself at the moment (profile_batch of Keras' TensorBoard, or tf.profiler)"
         ) from None
+    _leave_closures_out(Path(tf.__file__).parent)
+
+
+def _leave_closures_out(package: Path) -> None:
+    """Record no closures of thread pools: three events each, two fifths of all those of a short step, that nobody reads.
+
+    Which operation ran when on which thread is told by events of its own. This is the call with which the profiler
+    itself ends the recording of closures.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # a TensorFlow without that symbol: they are recorded
+        forget = getattr(ctypes.CDLL(str(package / _FRAMEWORK)), _COLLECTOR_SYMBOL)
+        forget.argtypes, forget.restype = (ctypes.c_uint, ctypes.c_void_p), None
+        for category in _CLOSURES:
+            forget(category, None)
 
 
 def end(folder: Path) -> Trace:
@@ -80,7 +99,7 @@ def end(folder: Path) -> Trace:
 def _trace_level(package: Path) -> Any:
     """The variable of the C++ runtime that holds the level; None where this TensorFlow has no such symbol."""
     with contextlib.suppress(OSError, ValueError):
-        return ctypes.c_int.in_dll(ctypes.CDLL(str(package / "libtensorflow_framework.so.2")), _LEVEL_SYMBOL)
+        return ctypes.c_int.in_dll(ctypes.CDLL(str(package / _FRAMEWORK)), _LEVEL_SYMBOL)
     return None
 
 
