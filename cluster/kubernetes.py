@@ -14,6 +14,7 @@ from cluster.errors import RunNotFoundError, TfClusterError
 from cluster.kube_api import Api
 from cluster.kube_code import pack, place, planned, taken_back
 from cluster.kube_errors import Request, taken
+from cluster.kube_found import began
 from cluster.kube_groups import groups_of
 from cluster.kube_job import (
     SPEC_FILE,
@@ -31,7 +32,6 @@ from cluster.kube_job import (
 from cluster.kube_pods import JOB_FOLDER
 from cluster.kube_settings import Settings
 from cluster.kube_submitted import SubmittedRayJob as SubmittedRayJob
-from cluster.kube_submitted import began
 from cluster.spec import JobSpec
 from cluster.travelling import added_files, command_of
 

@@ -108,7 +108,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     }  # fmt: skip
     (tmp_path / "config").write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    monkeypatch.setattr("cluster.kube_submitted._EVERY", 0.01)
+    monkeypatch.setattr("cluster.kube_output.EVERY", 0.01)
+    monkeypatch.setattr("cluster.kube_submitted.EVERY", 0.01)
     yield made
     http.shutdown()
     http.server_close()
