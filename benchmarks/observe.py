@@ -12,8 +12,9 @@ compared with the one after it, so a machine that drifts does not matter.
 `apart`: the same on one task that has a core for itself, while launcher, supervisor and Ray have the others: what a
 step takes longer where a machine has cores to spare.
 
-`traces`: a step's time while all is traced against that just before, and how long the traces of eight tasks take to
-come together; these make small steps with pauses, as tasks do whose accelerators work.
+`traces`: a step's time while all is traced against that just before and after it, of two workers that fill the machine
+and of one task with a core for itself; and how long the traces of eight tasks take to come together, which make small
+steps with pauses, as tasks do whose accelerators work.
 
 `events`: the launcher's own work for 1,000 tasks that report as often as tasks do: messages through Ray's object
 store, events, metrics, files. The tasks are simulated; everything else is what a run does.
@@ -35,6 +36,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.observe_cores import first_core_free
+
 HERE = Path(__file__).parent
 CASES = ("apart", "cost", "events", "steps", "traces")
 Row = dict[str, Any]
@@ -42,15 +45,11 @@ Row = dict[str, Any]
 
 def apart(seconds: float, pairs: int) -> list[Row]:
     """Step times of a task alone on the first core, with and without observation; all else is on the other cores."""
-    first, *others = sorted(os.sched_getaffinity(0))
-    if not others:
-        print("apart needs two cores", file=sys.stderr)
-        return []
-    os.sched_setaffinity(0, others)
-    try:
-        return steps(seconds, pairs, {"strategy": "none", "roles": {"worker": 1}}, first)
-    finally:
-        os.sched_setaffinity(0, [first, *others])
+    with first_core_free() as core:
+        if core is None:
+            print("apart needs two cores", file=sys.stderr)
+            return []
+        return steps(seconds, pairs, {"strategy": "none", "roles": {"worker": 1}}, core)
 
 
 #: Two workers, on which the machine is busy.

@@ -6,11 +6,13 @@ import json
 import statistics
 import tempfile
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.observe_cores import first_core_free
 from cluster import requests, run
 from cluster.captures import LEAD
 from cluster.console import SilentConsole
@@ -33,6 +35,7 @@ class Tracing(SilentConsole):
     run_dir: str = ""
     next_at: float | None = None
     windows: list[tuple[float, float]] = field(default_factory=list)
+    rests: list[tuple[float, float]] = field(default_factory=list)
     collected: list[tuple[float, int, int]] = field(default_factory=list)
 
     def plan(self, plan: Plan) -> None:
@@ -52,23 +55,27 @@ class Tracing(SilentConsole):
             self._ask(event.at)
 
     def _ask(self, at: float) -> None:
-        if len(self.collected) >= self.captures:
-            (self.folder / "enough").touch()
-        elif self.next_at is None:
+        if self.next_at is None:
             self.next_at = at + REST
         elif at >= self.next_at:
             self.next_at = at + 600.0
-            requests.ask(self.run_dir, kind="profile", seconds=SECONDS, tasks=None)
+            self.rests.append((at - SECONDS, at))
+            if len(self.collected) >= self.captures:
+                (self.folder / "enough").touch()
+            else:
+                requests.ask(self.run_dir, kind="profile", seconds=SECONDS, tasks=None)
 
 
-def traced(workers: int, function: str, captures: int, **arguments: Any) -> tuple[Tracing, Any]:
+def traced(
+    workers: int, function: str, captures: int, strategy: str = "custom", **arguments: Any
+) -> tuple[Tracing, Any]:
     """Run a function of the workload and trace it so often; what was seen, and when the leader's steps ended."""
     with tempfile.TemporaryDirectory(prefix="tfcluster-observe-") as name:
         watch = Tracing(captures, Path(name))
         document: dict[str, Any] = {
             "entrypoint": f"observe_workload.py:{function}",
             "args": {"folder": name, **arguments},
-            "strategy": "multi_worker_mirrored" if arguments else "custom",
+            "strategy": strategy,
             "roles": {"worker": workers},
             "storage": f"{name}/runs",
         }
@@ -83,26 +90,23 @@ def step_in(stamps: Any, start: float, stop: float) -> float:
     return float(inside[-1] - inside[0]) / (len(inside) - 1)
 
 
+def ratios(watch: Tracing, stamps: Any) -> tuple[Any, list[float]]:
+    """Of each capture, its step's time in the mean of that before it and that after it; and all of the latter."""
+    resting = [step_in(stamps, *rest) for rest in watch.rests]
+    around = [(before + after) / 2 for before, after in pairwise(resting)]
+    return np.array([step_in(stamps, *window) for window in watch.windows]) / np.array(around), resting
+
+
 def rows(captures: int) -> list[dict[str, Any]]:
     """Tracing on two workers that train together, and the traces of eight that make small steps with pauses."""
     found = []
-    for name, units in (("3 × 128", 128), ("3 × 1024", 1024)):
-        watch, stamps = traced(2, "stamped", captures, units=units)
-        ratios = [
-            step_in(stamps, start, stop) / step_in(stamps, start - LEAD - SECONDS, start - LEAD)
-            for start, stop in watch.windows
-        ]
-        found.append(
-            {
-                "case": f"traced steps, layers of {name}",
-                "system": "profiler tracing",
-                "value": statistics.median(ratios),
-                "unit": "of an untraced step",
-                "reference": False,
-                "ratio": statistics.median(ratios),
-                "all": [min(ratios), max(ratios)],
-            }
-        )
+    for units in (128, 1024):
+        seen = ratios(*traced(2, "stamped", captures, "multi_worker_mirrored", units=units, core=None))
+        found.append(row_of(f"traced steps, layers of 3 × {units}", *seen))
+    with first_core_free() as core:
+        for units in (128, 1024) if core is not None else ():
+            seen = ratios(*traced(1, "stamped", captures, "none", units=units, core=core))
+            found.append(row_of(f"traced steps apart, layers of 3 × {units}", *seen))
     watch, _ = traced(8, "paced", captures)
     seconds, tasks, size = (statistics.median(column) for column in zip(*watch.collected, strict=True))
     found.append(
@@ -116,3 +120,18 @@ def rows(captures: int) -> list[dict[str, Any]]:
         }
     )
     return found
+
+
+def row_of(case: str, traced_steps: Any, resting: list[float]) -> dict[str, Any]:
+    """The median of the ratios with its 95 % interval, and how long a step takes."""
+    chosen = np.random.default_rng(7).choice(traced_steps, (10_000, len(traced_steps)))
+    low, high = np.percentile(np.median(chosen, axis=1), [2.5, 97.5])
+    return {
+        "case": case,
+        "system": f"{len(traced_steps)} captures",
+        "value": statistics.median(resting) * 1000,
+        "unit": "ms an untraced step",
+        "reference": False,
+        "ratio": float(np.median(traced_steps)),
+        "95 %": [float(low), float(high)],
+    }

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.observe_cores import keep_to
 from cluster.events import Event
 from cluster.instruments import Instruments
 from cluster.supervisor import Worker
@@ -88,8 +89,7 @@ def train(ctx: Any, folder: str, seconds: float, pairs: int, units: int, core: i
 
     import keras
 
-    if core is not None:
-        os.sched_setaffinity(0, [core])
+    keep_to(core)
     with ctx.strategy.scope() if ctx.strategy is not None else contextlib.nullcontext():
         model = dense_layers(keras, units)
     turns = switching(keras.callbacks.Callback, ctx, seconds, 2 * pairs, Path(folder, "stop"))
@@ -141,12 +141,13 @@ def switching(base: Any, ctx: Any, seconds: float, turns: int, stop: Path) -> An
     return Switching()
 
 
-def stamped(ctx: Any, folder: str, units: int) -> None:
-    """Train until the file `enough` is there; the leader writes when each of its steps ended."""
+def stamped(ctx: Any, folder: str, units: int, core: int | None) -> None:
+    """Train until the file `enough` is there; the leader writes when each of its steps ended. `core` as in `train`."""
     import contextlib
 
     import keras
 
+    keep_to(core)
     enough, stop = Path(folder, "enough"), Path(folder, "stop")
     stamps: list[float] = []
 
