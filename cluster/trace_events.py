@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,12 +17,18 @@ Span = tuple[int, int]
 
 #: Types of operations that move data between tasks.
 _COMMUNICATION = re.compile(r"Collective(?!.*Group)|Nccl|_?(Host)?(Recv|Send)$")
+_COLLECTIVE = "Collective"
 #: … and of those that take the next batch.
 _INPUT = re.compile(r"IteratorGetNext|OneShotIterator|DatasetToSingleElement")
 #: … and of those that only contain others.
 _WRAPPERS = re.compile(r"(Stateful|)PartitionedCall|RemoteCall|(Stateless|)(While|If|Case)|SymbolicGradient")
-#: Kernels of NVIDIA's library for communication between GPUs.
+#: Kernels of NVIDIA's library for communication between GPUs, and a copy from one to another.
 _NCCL = re.compile(r"nccl", re.IGNORECASE)
+_PEERS = "MemcpyP2P"
+#: Copies between a GPU and the host; within a GPU they are a kernel like others.
+_COPIES = re.compile(r"Memcpy(?!D2D)")
+#: A stream's line, also when NVIDIA's profiler has written down there what itself took time for.
+_STREAMS = ("Stream", "CUPTI overhead")
 #: Threads that prepare input ahead of the step.
 _INPUT_THREADS = "tf_data_"
 #: Of a distributed dataset, on each device: it waits for the pipeline of the host, and is none itself.
@@ -41,7 +48,7 @@ class Operation(NamedTuple):
     @property
     def moves_data(self) -> bool:
         """Whether it moves data between tasks, or GPUs."""
-        return self.type == "NCCL" or bool(_COMMUNICATION.match(self.type))
+        return self.type in ("NCCL", _PEERS) or bool(_COMMUNICATION.match(self.type))
 
 
 class Mark(NamedTuple):
@@ -122,27 +129,44 @@ class _Device:
         self.kernels: list[Span] = []
         self.communication: list[Span] = []
         self.copies: list[Span] = []
+        self.has_nccl = False
         self._found = found
 
     def read(self, plane: Plane) -> None:
-        streams = [line for line in plane.lines if line.name.startswith("Stream")]
         self._found.gpus.append(plane.name.removeprefix("/device:"))
-        for line in streams:
-            for event in line.events:
-                name = plane.names.get(event.metadata_id, ("", ""))[0]
-                start = line.start + event.offset_ps
-                span = (start, start + event.duration_ps)
-                if name.startswith("Memcpy") and "D2D" not in name:
-                    self.copies.append(span)
-                    operation = Operation(name, "", gpu=True)
-                elif _NCCL.search(name):
-                    self.communication.append(span)
-                    operation = Operation("NCCL", name, gpu=True)
-                else:
-                    self.kernels.append(span)
-                    node, _, kind = str(plane.stats_of(event).get("tf_op") or "").rpartition(":")
-                    operation = Operation(kind or name, node, gpu=True)
-                _add(self._found.operations, operation, event.duration_ps)
+        for line in plane.lines:
+            if line.name.startswith(_STREAMS):
+                for event in line.events:
+                    self._take(plane, line, event)
+
+    def _take(self, plane: Plane, line: Line, event: Any) -> None:
+        stats = plane.stats_of(event)
+        if "correlation_id" not in stats:  # nobody called for it
+            return
+        operation = _on_gpu(plane.names.get(event.metadata_id, ("", ""))[0], stats)
+        start = line.start + event.offset_ps
+        span = (start, start + event.duration_ps)
+        if operation.moves_data:
+            self.communication.append(span)
+            self.has_nccl |= operation.type == "NCCL"
+        elif _COPIES.match(operation.type):
+            self.copies.append(span)
+        else:
+            self.kernels.append(span)
+        _add(self._found.operations, operation, event.duration_ps)
+
+
+def _on_gpu(name: str, stats: Mapping[str, Any]) -> Operation:
+    """What a GPU did, by the operation of TensorFlow that had it done, or of XLA, which makes one of many."""
+    if name.startswith(("Memcpy", "Memset")):
+        return Operation(name.partition(" ")[0], "", gpu=True)
+    if _NCCL.search(name):
+        return Operation("NCCL", name, gpu=True)
+    compiled = str(stats.get("hlo_op") or "").rpartition("::")[2]
+    if compiled:
+        return Operation(re.sub(r"(\.\d+)+$", "", compiled), compiled, gpu=True)
+    node, _, kind = str(stats.get("tf_op") or "").rpartition(":")
+    return Operation(kind or name, node, gpu=True)
 
 
 class _Host:
@@ -174,18 +198,25 @@ class _Host:
             thread.finish()
 
     def finish(self, device: _Device) -> None:
-        """Join the host's times with those of its GPUs, on which all computation is then: the host only starts it."""
+        """Join the host's times with those of its GPUs, on which all computation is then: the host only starts it.
+
+        Without NCCL's kernels, collectives exchange data through the host all the same.
+        """
         whole: dict[Operation, list[int]] = defaultdict(lambda: [0, 0])
+        collectives: dict[Operation, list[Span]] = defaultdict(list)
         for key in self.begun.keys() & self.done.keys():
-            span = (self.begun[key], self.done[key])
+            operation, span = Operation(*key[:2]), (self.begun[key], self.done[key])
             self.communication.append(span)
-            _add(whole, Operation(*key[:2]), max(0, span[1] - span[0]))
+            _add(whole, operation, max(0, span[1] - span[0]))
+            if operation.type.startswith(_COLLECTIVE) and not device.has_nccl:
+                collectives[operation].append(span)
         self.found.operations.update(whole)
         if device.kernels:
+            exchanged = itertools.chain(device.communication, *collectives.values())
             self.found.compute = Cover(device.kernels)
-            self.found.communication = Cover(device.communication)
+            self.found.communication = Cover([*exchanged])
             self.found.runtime = Cover([*self.runtime, *self.compute, *self.communication, *device.copies])
-            for operation in [o for o in self.found.operations if not o.gpu]:
+            for operation in [o for o in self.found.operations if not (o.gpu or o in collectives)]:
                 del self.found.operations[operation]
         else:
             self.found.compute = Cover(self.compute)

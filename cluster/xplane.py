@@ -114,6 +114,42 @@ def read_planes(path: Path) -> Iterator[Plane]:
     yield from map(Plane, space.planes)
 
 
+def cut_planes(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The planes of a trace as they are in its file, each with its name, without reading what is in them."""
+    for number, begin, start, end in _fields(data, 0, len(data)):
+        if number == 1:
+            names = (data[a:b] for field, _, a, b in _fields(data, start, end) if field == 2)
+            yield next(names, b"").decode(errors="replace"), data[begin:end]
+
+
+def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Number, beginning, content's beginning and end of each field of a message (protobuf's wire format)."""
+    while at < end:
+        begin = at
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind == 0:
+            size = _varint(data, at)[1] - at
+        else:
+            size = {1: 8, 5: 4}[kind]
+        yield key >> 3, begin, at, at + size
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The number at a place, and where what follows begins."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+
+
 @functools.cache
 def message_class(name: str) -> Any:
     """The class of one of the messages above, in a pool of its own: TensorFlow may have declared them, too."""

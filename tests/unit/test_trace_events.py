@@ -95,23 +95,82 @@ def test_stages_have_their_own_time_and_waiting_for_another_thread_is_none() -> 
     assert shares.parts["compute"] == 0
 
 
+def on_gpu(name: str, start: float, length: float, **more: Any) -> tuple:
+    return name, start, length, {"correlation_id": 7, **more}
+
+
+def of_gpus(streams: dict[str, list], host: dict[str, list] | None = None) -> Any:
+    """Of a task with one GPU and one step of 100 ms."""
+    host = {"python": marks(2), "tf_Compute/1": [("model/dense/MatMul:MatMul", 0, 90)], **(host or {})}
+    return shares_of("worker-0", activity(host, {"/device:GPU:0": streams}, length=100))
+
+
 def test_on_a_gpu_its_kernels_compute_and_the_host_only_starts_them() -> None:
-    """Not seen on a real GPU; names are those of TensorFlow's CUPTI tracer."""
-    about = {"tf_op": "model/dense/MatMul:MatMul"}
+    """Names as TensorFlow's tracer writes them, see `tests/tf/test_gpus.py`."""
+    kernel = on_gpu("gemm_f32(float*)", 10, 40, tf_op="model/dense/MatMul:MatMul")
+    nccl = on_gpu("ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevComm*)", 50, 20, tf_op="sum:CollectiveReduceV2")
     streams: dict[str, list] = {
-        "Stream #13(Kernel)": [("gemm_f32", 10, 40, about), ("ncclDevKernel_AllReduce_Sum_f32", 50, 20)],
-        "Stream #14(MemcpyH2D)": [("MemcpyH2D", 0, 10)],
+        "Stream #13(Compute,MemcpyD2D,Memset)": [kernel, on_gpu("MemcpyD2D", 70, 2), on_gpu("Memset 0", 72, 1)],
+        "Stream #14(Compute)": [nccl],
+        "Stream #15(MemcpyH2D)": [on_gpu("MemcpyH2D", 0, 10)],
+        "Stream #16(MemcpyP2P)": [on_gpu("MemcpyP2P", 73, 7)],
         "TensorFlow Ops": [("model/dense/MatMul", 0, 90)],  # made by viewers out of the streams
     }
-    host = {"python": marks(2), "tf_Compute/1": [("model/dense/MatMul:MatMul", 0, 90)]}
-    shares = shares_of("worker-0", activity(host, {"/device:GPU:0": streams}, length=100))
-    assert percents(shares) == {"compute": 40, "input": 0, "communication": 20, "runtime": 30, "other": 10}
-    assert [(c.what.type, c.what.name, c.what.gpu) for c in shares.operations] == [
-        ("MatMul", "model/dense/MatMul", True),
-        ("NCCL", "ncclDevKernel_AllReduce_Sum_f32", True),
-        ("MemcpyH2D", "", True),
+    shares = of_gpus(streams)
+    assert percents(shares) == {"compute": 43, "input": 0, "communication": 27, "runtime": 20, "other": 10}
+    assert [(*c.what, c.what.moves_data) for c in shares.operations] == [
+        ("MatMul", "model/dense/MatMul", True, False),
+        ("NCCL", "ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevComm*)", True, True),
+        ("MemcpyH2D", "", True, False),
+        ("MemcpyP2P", "", True, True),
+        ("MemcpyD2D", "", True, False),
+        ("Memset", "", True, False),
     ]
     assert shares.gpus == ["GPU:0"]
+
+
+def test_a_stream_with_overhead_of_the_profiler_is_a_stream() -> None:
+    """TensorFlow calls the whole line so; that NVIDIA's profiler works itself is no kernel."""
+    shares = of_gpus({"CUPTI overhead": [on_gpu("gemm", 10, 40), ("BUFFER_FLUSH", 50, 30)]})
+    assert percents(shares)["compute"] == 40
+    assert [c.what.type for c in shares.operations] == ["gemm"]
+
+
+def test_kernels_of_a_compiled_step_are_told_apart() -> None:
+    about = {"tf_op": "StatefulPartitionedCall:StatefulPartitionedCall", "hlo_module": "a_inference_step_12"}
+    streams = {
+        "Stream #13(Compute)": [
+            on_gpu("loop_fusion_3", 10, 20, hlo_op="loop_multiply_fusion.3", **about),
+            on_gpu("cutlass_gemm", 30, 40, hlo_op="cublas-gemm.1.0", **about),
+        ]
+    }
+    assert [(c.what.type, c.what.name) for c in of_gpus(streams).operations] == [
+        ("cublas-gemm", "cublas-gemm.1.0"),
+        ("loop_multiply_fusion", "loop_multiply_fusion.3"),
+    ]
+
+
+def test_with_gpus_tasks_may_exchange_data_through_the_host() -> None:
+    about: dict[str, Any] = {"kernel_type": "CollectiveReduceV2", "name": "sum", "step_id": 7}
+    receive: dict[str, Any] = {"kernel_type": "_HostRecv", "name": "n/_1", "step_id": 7}
+    host: dict[str, list] = {
+        "tf_Compute/2": [
+            ("ExecutorState::ProcessAsync::Start", 0, 1, receive),
+            ("ExecutorState::ProcessAsync::Start", 40, 1, about),
+        ],
+        "ring/3": [
+            ("ExecutorState::ProcessAsync::Done", 79, 1, about),
+            ("ExecutorState::ProcessAsync::Done", 94, 1, receive),  # waits for a GPU of the same task
+        ],
+    }
+    streams: dict[str, list] = {"Stream #13(Compute)": [on_gpu("gemm", 10, 40)]}
+    shares = of_gpus(streams, host)
+    assert percents(shares) == {"compute": 40, "input": 0, "communication": 30, "runtime": 25, "other": 5}
+    assert [c.what.type for c in shares.operations] == ["gemm", "CollectiveReduceV2"]
+    streams["Stream #14(Compute)"] = [on_gpu("ncclDevKernel_AllReduce", 50, 5)]  # which say it better
+    shares = of_gpus(streams, host)
+    assert percents(shares)["communication"] == 5
+    assert [c.what.type for c in shares.operations] == ["gemm", "NCCL"]
 
 
 def test_functions_that_are_traced_anew_are_counted() -> None:

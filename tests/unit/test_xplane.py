@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import StorageError
-from cluster.xplane import read_planes
+from cluster.xplane import cut_planes, message_class, read_planes
 from tests.unit.written_traces import space
 
 RECORDED = Path(__file__).parents[1] / "data" / "traces" / "straggler" / "worker-1.xplane.pb.gz"
@@ -38,6 +38,18 @@ def test_two_traces_in_one_file_are_one_trace(tmp_path: Path) -> None:
     both = space({"/host:CPU": {"python": [("train", 0, 1)]}}) + space({"/device:GPU:0": {"Stream #1": [("k", 0, 1)]}})
     names = [plane.name for plane in read_planes(written(tmp_path, both))]
     assert names == ["/host:CPU", "Task Environment", "/device:GPU:0", "Task Environment"]
+
+
+def test_a_trace_is_cut_into_its_planes(tmp_path: Path) -> None:
+    """A plane keeps what this program does not read, and what is none of a plane is left out."""
+    recorded = gzip.decompress(RECORDED.read_bytes())
+    unread = b"\x08\xac\x02" + b"\x3d\x01\x02\x03\x04" + b"\x41" + b"\x01" * 8  # an id, and fields of fixed size
+    device = unread + b"\x12\x0d/device:GPU:0" + b"\x2a\x00"
+    plane = b"\x0a" + bytes([len(device)]) + device
+    cut = [*cut_planes(b"\x22\x04host" + recorded + plane)]
+    assert [name for name, _ in cut] == ["/host:CPU", "Task Environment", "/device:GPU:0"]
+    assert b"".join(data for _, data in cut) == recorded + plane
+    assert len(message_class("XSpace").FromString(cut[0][1]).planes) == 1
 
 
 @pytest.mark.parametrize(
