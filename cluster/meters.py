@@ -83,7 +83,7 @@ class Use:
     memory: float = 0.0
     gpus: int = 0
     gpu: float = 0.0
-    gpu_memory: float = 0.0
+    gpu_memory: float | None = None
 
     def add(self, sample: Mapping[str, float]) -> None:
         """Take one task's sample."""
@@ -93,13 +93,16 @@ class Use:
         if "gpu" in sample:
             self.gpus += 1
             self.gpu += sample["gpu"]
-            self.gpu_memory = max(self.gpu_memory, sample["gpu_memory"])
+        if "gpu_memory" in sample:
+            self.gpu_memory = max(self.gpu_memory or 0.0, sample["gpu_memory"])
 
     def to_dict(self) -> dict[str, float]:
         """Mean processors (and GPU utilisation) of a task, and the most memory that one had."""
         found = {"cpus": round(self.cpus / max(1, self.samples), 3), "memory": int(self.memory)}
         if self.gpus:
-            found |= {"gpu": round(self.gpu / self.gpus, 3), "gpu_memory": int(self.gpu_memory)}
+            found["gpu"] = round(self.gpu / self.gpus, 3)
+        if self.gpu_memory is not None:
+            found["gpu_memory"] = int(self.gpu_memory)
         return found
 
 

@@ -188,6 +188,8 @@ def _gpu_count() -> int:
     except OSError:
         count = _gpus_listed_by_nvidia_smi()  # WSL has no such folder
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "NoDevFiles":  # none, as Ray reads it
+        return 0
     return count if visible is None else min(count, len([gpu for gpu in visible.split(",") if gpu.strip()]))
 
 

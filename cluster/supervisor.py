@@ -74,7 +74,7 @@ class Worker:
         import ray
         from ray.util import get_node_ip_address
 
-        self._gpus = tuple(str(gpu) for gpu in ray.get_gpu_ids())
+        self._gpus = tuple(sorted(map(str, ray.get_gpu_ids()), key=lambda gpu: (len(gpu), gpu)))  # Ray gives a set
         self._hold(":" in get_node_ip_address(), port)
         assert self._held is not None
         return Landing(

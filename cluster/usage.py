@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 #: A sample of one task, by name: `cpus` (processors in use on average), `memory` (resident bytes of all its processes),
 #: `seconds` (that it is of); where the task has GPUs that can be asked, `gpu` (their mean utilisation, from 0 to 1) and
-#: `gpu_memory` (bytes in use on them).
+#: `gpu_memory` (bytes in use on them), each for itself.
 Sample = dict[str, float]
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -82,10 +83,10 @@ class Sampler:
 
 
 class Gpus:
-    """NVIDIA GPUs, asked through NVML; silent without GPUs, driver or `nvidia-ml-py`, or where a GPU does not say.
+    """NVIDIA GPUs, asked through NVML; of one that does not say, or where there is no driver, nothing is told.
 
     Args:
-        ids: an index or a UUID each.
+        ids: an index or a UUID each, or the beginning of one.
     """
 
     def __init__(self, ids: Sequence[str]) -> None:
@@ -97,22 +98,35 @@ class Gpus:
             import pynvml
 
             pynvml.nvmlInit()
-            self._handles = [_handle(pynvml, name) for name in ids]
-            self._nvml = pynvml
-        except Exception:  # no such module, no driver, no such GPU: there is nothing to tell
-            self._handles = []
+        except Exception:  # no driver, another one than the library's, or no such module: there is nothing to tell
+            return
+        self._nvml = pynvml
+        for name in ids:
+            with contextlib.suppress(pynvml.NVMLError, StopIteration):
+                self._handles.append(_handle(pynvml, name.strip()))
 
     def read(self) -> Sample:
-        """`gpu` and `gpu_memory` of all of them together, or nothing."""
-        if not self._handles:
-            return {}
-        try:
-            used = [self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100 for handle in self._handles]
-            memory = sum(int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used) for handle in self._handles)
-        except self._nvml.NVMLError:  # such as a part of a GPU (MIG), which has no utilisation of its own
-            return {}
-        return {"gpu": round(sum(used) / len(used), 3), "gpu_memory": memory}
+        """`gpu`, the mean of those that tell it, and `gpu_memory` of all together; a part of a GPU has only that."""
+        used = self._each(lambda handle: self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+        memory = self._each(lambda handle: int(self._nvml.nvmlDeviceGetMemoryInfo(handle).used))
+        found = {"gpu": round(sum(used) / len(used), 3)} if used else {}
+        return {**found, "gpu_memory": sum(memory)} if memory else found
+
+    def _each(self, ask: Callable[[Any], float]) -> list[float]:
+        """The answers of the GPUs that have one."""
+        found = []
+        for handle in self._handles:
+            with contextlib.suppress(self._nvml.NVMLError):
+                found.append(ask(handle))
+        return found
 
 
 def _handle(nvml: Any, name: str) -> Any:
-    return nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else nvml.nvmlDeviceGetHandleByUUID(name)
+    """Of the GPU that CUDA_VISIBLE_DEVICES may call so."""
+    if name.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(name))
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(name)
+    except nvml.NVMLError:
+        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+        return next(handle for handle in handles if str(nvml.nvmlDeviceGetUUID(handle)).startswith(name))

@@ -166,10 +166,16 @@ def _row(task: Task, life: TaskLife, now: float) -> list[str]:
         "" if speed is None else f"{speed:.3g}" if speed >= 0.001 else "0",
         f"{use['cpus']:.1f}" if "cpus" in use else "",
         format_size(use["memory"]) if "memory" in use else "",
-        f"{use['gpu']:.0%} {format_size(use['gpu_memory'])}" if "gpu" in use else "",
+        _gpu(use),
         str(life.restarts) if life.restarts else "",
         life.node,
     ]
+
+
+def _gpu(use: Mapping[str, float]) -> str:
+    """Utilisation and memory, as far as they are known: a part of a GPU tells only the latter."""
+    used = [f"{use['gpu']:.0%}"] if "gpu" in use else []
+    return " ".join(used + ([format_size(use["gpu_memory"])] if "gpu_memory" in use else []))
 
 
 def _cells(live: Live, now: float) -> tuple[list[str], list[list[str]]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cluster.run_text import step_text
+from cluster.run_text import run_document, step_text
 from cluster.runs import read_run
+from tests.simulated_gpu import build
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -55,16 +58,46 @@ def test_a_task_sees_the_environment_of_its_role(start, monkeypatch):
     assert seen["own"]["TFCLUSTER_RUN_DIR"] == job.result.run_dir
 
 
-def test_gpus_are_those_that_ray_assigned(start):
-    job = start(
-        entrypoint="train.py:environment",
-        strategy="custom",
-        roles={"worker": {"replicas": 2, "gpus": 1}},
-        success="all_workers",
-    )
-    job.join()
-    seen = {e.data["value"]["CUDA_VISIBLE_DEVICES"] for e in job.events if e.kind == "finished"}
-    assert seen == {"0", "1"}
+def test_gpus_are_those_that_ray_assigned_and_their_use_is_told(start, tmp_path):
+    """The driver is simulated, and says of each GPU another thing."""
+    gib = 1 << 30
+    build(tmp_path, "nvml")
+    (tmp_path / "gpus").write_text(f"GPU-aaaa 40 {gib} ok\nGPU-bbbb 80 {2 * gib} ok\n")
+    with waiting(tmp_path / "go", 2) as let_go:
+        job = start(
+            entrypoint="train.py:environment",
+            args={"wait": str(tmp_path / "go")},
+            strategy="custom",
+            roles={"worker": {"replicas": 2, "gpus": 1}},
+            success="all_workers",
+            runtime_env={
+                "env_vars": {"LD_LIBRARY_PATH": str(tmp_path), "SIMULATED_GPUS": str(tmp_path / "gpus")},
+            },
+        )
+        job.wait_for("usage", lambda event: len(event.data["tasks"]) == 2)
+        let_go()
+        result = job.join()
+    device = {str(e.task): e.data["value"]["CUDA_VISIBLE_DEVICES"] for e in job.events if e.kind == "finished"}
+    assert sorted(device.values()) == ["0", "1"]
+    expected = {task: {"0": (0.4, gib), "1": (0.8, 2 * gib)}[number] for task, number in device.items()}
+    told = run_document(read_run(result.run_dir), 0.0)["places"]
+    for seen in (*(e.data["tasks"] for e in job.events if e.kind == "usage"), {t: told[t]["usage"] for t in told}):
+        assert {task: (use["gpu"], use["gpu_memory"]) for task, use in seen.items()} == expected
+    written = json.loads(Path(result.run_dir, "result.json").read_text())
+    assert written["usage"]["worker"]["gpu"] == pytest.approx(0.6)
+    assert written["usage"]["worker"]["gpu_memory"] == 2 * gib
+
+
+@contextlib.contextmanager
+def waiting(pipe, count):
+    """A pipe from which so many tasks read a line each; a function that writes these, which is done at the end too."""
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    try:
+        yield lambda: os.write(end, b"\n" * count)
+    finally:
+        os.write(end, b"\n" * count)
+        os.close(end)
 
 
 @pytest.mark.parametrize("keras", ["3", "2"])

@@ -126,6 +126,12 @@ def test_use_is_told_by_role() -> None:
     assert meters.tasks[OTHER].usage == {"cpus": 3.0, "memory": 2 * gib}
 
 
+def test_of_a_part_of_a_gpu_only_its_memory_is_told() -> None:
+    sample = {"cpus": 1.0, "memory": 2, "gpu_memory": 7}
+    meters = meters_of(event("usage", 0, tasks={"worker-0": sample}))
+    assert meters.summary()["usage"] == {"worker": sample}
+
+
 def test_states_of_tasks_are_those_of_this_attempt() -> None:
     meters = meters_of(
         event("attempt_started", 0),

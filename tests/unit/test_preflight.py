@@ -316,6 +316,25 @@ def test_data_in_what_they_share(folder: Path, files: Any, shared: bool, monkeyp
     assert gather(spec, folder).data["train"].shared == shared
 
 
+@pytest.mark.parametrize(
+    ("visible", "count"), [(None, 2), ("", 0), ("1", 1), ("0,1,2", 2), ("GPU-aaaa", 1), ("NoDevFiles", 0)]
+)
+def test_gpus_of_this_machine_are_those_that_ray_would_find(
+    visible: str | None, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the driver lists none as files, its program does."""
+    if os.path.exists("/proc/driver/nvidia/gpus"):
+        pytest.skip("the machine has GPUs of its own")
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-aaaa)'\necho 'GPU 1: A (UUID: GPU-bbbb)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert local_node().total.get("GPU", 0) == count
+
+
 def test_no_autoscaler_without_ray(folder: Path) -> None:
     assert not gather(job(), folder).autoscaling
 

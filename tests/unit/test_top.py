@@ -88,7 +88,7 @@ def test_the_whole_table_as_text(written: Written) -> None:
         step(60, 1020.0),
         Event("usage", 1, at=1020.0, data={"tasks": {
             "worker-0": {"cpus": 1.54, "memory": 2 * GiB, "gpu": 0.5, "gpu_memory": 8 * GiB},
-            "ps-0": {"cpus": 0.25, "memory": GiB},
+            "ps-0": {"cpus": 0.25, "memory": GiB, "gpu_memory": GiB},
         }}),
         Event("lost", 1, SECOND, {"reason": "its process was ended by SIGKILL"}, 1021.0),
         Event("checkpoint", 1, FIRST, {"step": 50}, 1022.0),
@@ -101,7 +101,7 @@ def test_the_whole_table_as_text(written: Written) -> None:
         "task      state    step  steps/s  cpu   memory          gpu  node",
         "worker-1  lost        8                                      10.0.0.1",
         "worker-0  running    60        5  1.5  2.0 GiB  50% 8.0 GiB  10.0.0.0",
-        "ps-0      running                 0.2  1.0 GiB               10.0.0.0",
+        "ps-0      running                 0.2  1.0 GiB      1.0 GiB  10.0.0.0",
     ]
 
 

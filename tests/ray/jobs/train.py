@@ -21,8 +21,10 @@ def report(ctx, steps=3):
     return {"steps": steps, "role": ctx.role, "shard": ctx.shard, "workers": ctx.worker_count}
 
 
-def environment(ctx):
-    """The variables that a task sees."""
+def environment(ctx, wait=None):
+    """The variables that a task sees; it waits until there is a byte in a pipe."""
+    if wait:
+        os.read(os.open(wait, os.O_RDONLY), 1)
     names = ("TF_CONFIG", "CUDA_VISIBLE_DEVICES", "TF_USE_LEGACY_KERAS", "TF_GRPC_REUSE_PORT", "COLOUR", "PWD")
     seen = {name: os.environ.get(name) for name in names}
     return seen | {"cwd": os.getcwd(), "own": {k: v for k, v in os.environ.items() if k.startswith("TFCLUSTER_")}}
