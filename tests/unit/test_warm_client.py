@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -20,6 +21,7 @@ import pytest
 from cluster import warm_client
 from cluster.warm import locked, runtime_directory
 from cluster.warm_client import connect, environment_key, import_time_environment, send_start
+from tests.conftest import started_by_tests
 
 # Which warm process
 
@@ -106,7 +108,19 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(tempfile, "tempdir", folder)
     monkeypatch.setenv("TMPDIR", folder)
     yield Path(runtime_directory())
-    shutil.rmtree(folder, ignore_errors=True)
+    for pid, line in started_by_tests().items():
+        if "cluster.warm" in line:  # ends with its lifeline, and writes there until then
+            _await_end(pid)
+    shutil.rmtree(folder)
+
+
+def _await_end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        end = os.pidfd_open(pid)
+        try:
+            assert select.select([end], [], [], 20)[0], "it does not end"
+        finally:
+            os.close(end)
 
 
 def answer(connection: socket.socket) -> dict[str, Any]:
