@@ -87,7 +87,7 @@ class Instruments:
         meters, gauges = self.meters, self._gauges
         rate = meters.pace.now(time.time())
         for name, value in {
-            "step": meters.step,
+            "step": meters.step or None,  # a script that reports nothing is at no step that anybody knows
             "steps_per_second": rate,
             "examples_per_second": meters.examples(rate),
             "attempt": meters.attempt,

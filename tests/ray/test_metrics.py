@@ -16,19 +16,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.prometheus import METRICS
+from cluster.prometheus import METRICS, Gauges
 from tests.ray.conftest import Job
+from tests.ray.dashboard import DASHBOARD, Prometheus, prometheus
 
 pytestmark = pytest.mark.timeout(240)
+__all__ = ["prometheus"]  # a fixture
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 
 
 @pytest.fixture
 def pipes(tmp_path: Path, start: Callable[..., Job]) -> Iterator[list[int]]:
-    """What each worker waits for at its end, also when the test fails."""
+    """What each worker waits for at its end, and a third task, also when the test fails."""
     found = []
-    for index in range(2):
+    for index in range(3):
         os.mkfifo(tmp_path / f"go-{index}")
         found.append(os.open(tmp_path / f"go-{index}", os.O_RDWR))
     yield found
@@ -164,3 +166,61 @@ def check_result(job: Job) -> None:
     for task in ("worker-0", "worker-1"):
         (file,) = (folder / "tensorboard" / "system" / task).glob("events.out.tfevents.*")
         assert b"system/memory_gib" in file.read_bytes()
+
+
+def test_the_dashboard_shows_the_runs_in_a_real_prometheus(
+    prometheus: Prometheus, observed: Job, pipes: list[int], start: Callable[..., Job], tmp_path: Path
+) -> None:
+    """Each query of each panel has an answer, which is right; of a run that reports nothing no step is made up."""
+    silent = start(entrypoint="observe.py:wait", args={"folder": str(tmp_path)}, roles={"worker": 1})
+    for job in (observed, silent):
+        job.wait_for("run_started")
+    run, other = (Path(job.events[0].data["run_dir"]).name for job in (observed, silent))
+    gpu = Gauges({"run": run, "role": "worker", "task": "worker-0"})  # nobody has one here
+    pause = threading.Event()
+    while not is_complete(prometheus, run, other):
+        assert observed.error is None
+        assert silent.error is None
+        gpu.set("tfcluster_task_gpu_utilization", 0.25)
+        gpu.set("tfcluster_task_gpu_memory_bytes", 2**30)
+        pause.wait(1.0)
+    check_panels(prometheus, run, other)
+    let_go(pipes)
+    observed.join()
+    silent.join()
+
+
+def is_complete(prometheus: Prometheus, run: str, other: str) -> bool:
+    """Whether all panels have something to show, the last step too, of both runs."""
+    rows, behind = prometheus.table(".+"), prometheus.panel("Steps behind", run)["A"]
+    return (
+        rows.get(run, {}).get("Step") == 64
+        and rows[run].get("Checkpoint") == 64
+        and [row.get("Tasks running") for row in (rows[run], rows.get(other, {}))] == [2, 1]
+        and [value for _, value in behind] == [0, 0]
+        and all(all(prometheus.panel(panel["title"], run).values()) for panel in DASHBOARD["panels"])
+    )
+
+
+def check_panels(prometheus: Prometheus, run: str, other: str) -> None:
+    assert set(prometheus.runs()) >= {run, other}
+    rows = prometheus.table(f"({run}|{other})")
+    assert rows[other] == {"Tasks running": 1, "Attempt": 1, "Restarts": 0, "Failures": 0}
+    assert set(rows[run]) == {*rows[other], "Step", "Steps/s", "Examples/s", "Checkpoint"}
+    assert rows[run]["Examples/s"] == pytest.approx(64 * rows[run]["Steps/s"], rel=0.5)
+    tasks = {("worker-0", run), ("worker-1", run)}
+    for title, lowest, highest in (
+        ("Input busy", 0.0, 1.0),
+        ("Steps behind", 0.0, 0.0),
+        ("Processors in use", 0.0, 64.0),
+        ("Memory", 50 << 20, 8 << 30),
+    ):
+        series = prometheus.panel(title, run)["A"]
+        assert {(labels["task"], labels["run"]) for labels, _ in series} == tasks, title
+        assert all(lowest <= value <= highest for _, value in series), title
+    for title, value in (("GPU utilisation", 0.25), ("GPU memory", 2**30)):
+        assert prometheus.panel(title, run)["A"] == [({"run": run, "task": "worker-0"}, value)]
+    states = {labels["state"]: value for labels, value in prometheus.panel("Tasks by state", f"({run}|{other})")["A"]}
+    assert states["running"] == 3
+    metrics = {labels["metric"] for labels, _ in prometheus.panel("Metrics", run)["A"]}
+    assert metrics == {"loss", "val_loss", "gr\\xf6\\xdfe"}

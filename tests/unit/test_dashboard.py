@@ -16,6 +16,8 @@ from cluster.prometheus import METRICS, run_label
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "ray-tfcluster.json"
 DOCUMENT = json.loads(DASHBOARD.read_text(encoding="utf-8"))
 QUERIES = [target["expr"] for panel in DOCUMENT["panels"] for target in panel["targets"]]
+#: What Grafana may put into queries, the runs that are chosen and the time that is.
+VARIABLES = {"$run": "flights", "$__range": "1h"}
 
 
 def selectors(node: Any) -> list[Any]:
@@ -31,7 +33,10 @@ def selectors(node: Any) -> list[Any]:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_query_asks_for_metrics_and_labels_that_there_are(query: str) -> None:
-    found = selectors(promql_parser.parse(query.replace("$run", "flights")))
+    filled = query
+    for variable, value in VARIABLES.items():
+        filled = filled.replace(variable, value)
+    found = selectors(promql_parser.parse(filled))
     assert len(found) == query.count("ray_tfcluster_") > 0
     for selector in found:
         assert selector.name.startswith("ray_")
@@ -45,6 +50,20 @@ def test_a_query_asks_for_metrics_and_labels_that_there_are(query: str) -> None:
 def test_every_metric_is_on_the_dashboard() -> None:
     asked = set(re.findall(r"ray_(tfcluster_\w+)", " ".join(QUERIES)))
     assert asked == set(METRICS)
+
+
+def test_a_run_can_be_chosen_before_it_has_reported_a_step() -> None:
+    (variable,) = (one for one in DOCUMENT["templating"]["list"] if one["name"] == "run")
+    assert variable["definition"] == variable["query"]["query"] == "label_values(ray_tfcluster_attempt, run)"
+
+
+def test_each_query_of_the_table_has_a_column() -> None:
+    (table,) = (panel for panel in DOCUMENT["panels"] if panel["type"] == "table")
+    organize = table["transformations"][1]["options"]
+    columns = ["run", *(f"Value #{target['refId']}" for target in table["targets"])]
+    assert sorted(organize["renameByName"]) == sorted(organize["indexByName"]) == sorted(columns)
+    shown = set(organize["renameByName"].values())
+    assert {override["matcher"]["options"] for override in table["fieldConfig"]["overrides"]} <= shown
 
 
 def test_grafana_knows_every_key() -> None:

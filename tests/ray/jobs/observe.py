@@ -1,4 +1,4 @@
-"""A train function that is looked at: it trains a little, then waits."""
+"""Train functions that are looked at: one trains a little, then waits, the other only waits."""
 
 from pathlib import Path
 
@@ -18,3 +18,9 @@ def fit(ctx, folder, steps=4):
     with Path(folder, f"go-{ctx.index}").open() as pipe:
         pipe.readline()
     return {"steps": int(model.optimizer.iterations.numpy())}
+
+
+def wait(ctx, folder):
+    """Report nothing, until somebody writes to the third pipe."""
+    with Path(folder, "go-2").open() as pipe:
+        pipe.readline()
