@@ -71,46 +71,65 @@ def panels_of(curves: Mapping[str, Points]) -> list[dict[str, Points]]:
 
 
 def _panel(curves: Mapping[str, Points], restarts: Sequence[int]) -> Iterator[str]:
-    drawn = {name: [(step, _drawable(value)) for step, value in points] for name, points in curves.items()}
-    values = [value for points in drawn.values() for _, value in points if math.isfinite(value)]
-    steps = [step for points in curves.values() for step, _ in points]
-    x = Axis.over(steps, _LEFT, WIDTH - _RIGHT, whole=True)
-    y = Axis.over(values, HEIGHT - _BOTTOM, _TOP, may_be_log=True)
-    for value, label in y.labels():
-        at = y.place(value)
-        yield f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        yield f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
-    for value, label in x.labels():
-        yield f'<text x="{x.place(value):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{label}</text>'
+    drawn = {name: drawable(points) for name, points in curves.items()}
+    x, y = axes(list(drawn.values()))
+    yield from frame(x, y)
     for step in restarts:
         if x.low <= step <= x.high:
             at = x.place(step)
             line = f'x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"'
             yield f'<line class="restart" {line}><title>restarted before step {step}</title></line>'
     for name, points in drawn.items():
-        yield f'<path class="{_origin(name)}" d="{_path(points, x, y)}"/>'
-    yield f'<text x="{_LEFT}" y="18">{_title(curves, y.log)}</text>'
+        yield f'<path class="{_origin(name)}" d="{path(points, x, y)}"/>'
+    yield heading(_title(curves), y)
 
 
-def _drawable(value: float) -> float:
-    """`value`, but NaN for what is too large to be drawn beside others, and 0 for what is too small."""
-    return value if 1e-100 < abs(value) < 1e100 else 0.0 if abs(value) < 1 else math.nan
+def drawable(points: Points) -> Points:
+    """`points`, but NaN for values that are too large to be drawn beside others, and 0 for those too small."""
+
+    def value_of(value: float) -> float:
+        return value if 1e-100 < abs(value) < 1e100 else 0.0 if abs(value) < 1 else math.nan
+
+    return [(step, value_of(value)) for step, value in points]
 
 
-def _title(curves: Mapping[str, Points], log: bool) -> str:
+def axes(curves: Sequence[Points]) -> tuple[Axis, Axis]:
+    """The axes of steps and of values that all `curves`, which are drawable, lie on within a panel."""
+    values = [value for points in curves for _, value in points if math.isfinite(value)]
+    steps = [step for points in curves for step, _ in points]
+    x = Axis.over(steps, _LEFT, WIDTH - _RIGHT, whole=True)
+    return x, Axis.over(values, HEIGHT - _BOTTOM, _TOP, may_be_log=True)
+
+
+def frame(x: Axis, y: Axis) -> Iterator[str]:
+    """The lines of a panel behind its curves, and the numbers beside them."""
+    for value, label in y.labels():
+        at = y.place(value)
+        yield f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        yield f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{label}</text>'
+    for value, label in x.labels():
+        yield f'<text x="{x.place(value):.1f}" y="{HEIGHT - 10}" text-anchor="middle">{label}</text>'
+
+
+def heading(markup: str, y: Axis) -> str:
+    """What stands above a panel."""
+    return f'<text x="{_LEFT}" y="18">{markup}{" · log scale" if y.log else ""}</text>'
+
+
+def _title(curves: Mapping[str, Points]) -> str:
     """The names, each in the colour of its curve, with the last value."""
     names = [
         f'<tspan class="{_origin(name)}" font-weight="600">{escape(name[:48])}</tspan> {short(points[-1][1], 4)}'
         for name, points in curves.items()
     ]
-    return " · ".join(names) + (" · log scale" if log else "")
+    return " · ".join(names)
 
 
 def _origin(name: str) -> str:
     return next(origin for prefix, origin in _ORIGINS if name.startswith(prefix))
 
 
-def _path(points: Points, x: Axis, y: Axis) -> str:
+def path(points: Points, x: Axis, y: Axis) -> str:
     """Lines between the points, interrupted where a value is not finite; one that is alone is a dot."""
     parts, pen = [], "M"
     for step, value in points:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster import cli_data, cli_jobs, cli_look, cli_profile, cli_watch
+from cluster import cli_data, cli_jobs, cli_look, cli_profile, cli_report, cli_watch
 from cluster.cli_jobs import SpecFile
 from cluster.cli_options import Json, metrics_text, print_json, print_rows
 from cluster.errors import PreflightError, TfClusterError
@@ -186,7 +186,7 @@ app.command()(cli_jobs.stop)
 app.command("list")(cli_jobs.list_jobs)
 app.command()(cli_look.status)
 app.command()(cli_look.logs)
-app.command()(cli_look.report)
+app.command()(cli_report.report)
 app.command()(cli_profile.profile)
 app.command()(cli_watch.tensorboard)
 app.command()(cli_watch.top)

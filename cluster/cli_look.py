@@ -1,4 +1,4 @@
-"""`tfcluster status`, `logs` and `report`: look at a run while it goes on, and after its cluster is gone."""
+"""`tfcluster status` and `logs`: look at a run while it goes on, and after its cluster is gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 
 import typer
@@ -244,43 +243,3 @@ def _coloured(line: FoldedLine) -> str:
 
 def _colours() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def report(
-    run: RunName = "latest",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="where to, or - for standard output; default: report.html in the run directory"
-        ),
-    ] = None,
-    show: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
-    address: Address = None,
-    kubernetes: Kubernetes = False,
-    namespace: Namespace = None,
-    context: Context = None,
-    storage: Storage = "./runs",
-) -> None:
-    """Write one HTML page about a run, which needs no network: what was asked, what happened, and how fast it was."""
-    from cluster.page import keep, page_of, write_page
-    from cluster.runs import find_run
-
-    job = submitted(run, address, kubernetes_settings(kubernetes, namespace, context))
-    if output == Path("-"):
-        typer.echo(page_of(find_run(run, storage)) if job is None else _page_of_job(job), nl=False)
-        return
-    if job is None:
-        file = write_page(find_run(run, storage), output)
-    else:
-        file = keep(_page_of_job(job), output or Path(f"{job.id}.html"))
-    typer.echo(f"wrote {file}")
-    if show:
-        import webbrowser
-
-        if not webbrowser.open(file.resolve().as_uri()):
-            typer.echo("no browser here: copy the file to where there is one", err=True)
-
-
-def _page_of_job(job: RemoteJob) -> str:
-    with job.on_cluster() as ray:
-        return ray.report()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import time
@@ -14,6 +12,7 @@ from typing import Any
 
 from cluster import chart, run_text
 from cluster.errors import StorageError
+from cluster.html_page import fill
 from cluster.live import TaskLife
 from cluster.locations import join, shown
 from cluster.log_files import LogFile, Logs, task_order
@@ -25,7 +24,6 @@ from cluster.storage import open_filesystem, read_text
 from cluster.timeline import Mark
 from cluster.units import format_duration, format_size
 
-TEMPLATES = Path(__file__).parent / "templates"
 #: Of how many failed tasks the last lines are shown, and how many lines of each.
 MOST_TAILS, TAIL_LINES = 8, 60
 #: Metrics among the figures at the top.
@@ -104,23 +102,8 @@ def _default_file(uri: str) -> Path:
 
 def render(run: Run, now: float) -> str:
     """The page, as HTML."""
-    import jinja2
-    from markupsafe import Markup
-
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"duration": format_duration, "size": format_size, "step_time": step_time}
-    style, script = ((TEMPLATES / f"report.{kind}").read_text() for kind in ("css", "js"))
-    known = hashlib.sha256(script.encode()).digest()
-    return environment.get_template("report.html").render(
-        view(run, now),
-        style=Markup(style),  # our own file
-        script=Markup(script),
-        script_hash=base64.b64encode(known).decode(),
-        curves=[Markup(svg) for svg in curve_pictures(run)],  # cluster.chart escapes what it is given
-        uses=[Markup(svg) for svg in use_pictures(run)],
+    return fill(
+        "report.html", view(run, now), styles=["report.css"], curves=curve_pictures(run), uses=use_pictures(run)
     )
 
 
@@ -180,7 +163,7 @@ class Tile:
 def tiles(run: Run, now: float) -> Iterator[Tile]:
     """The figures that a reader wants first."""
     live, meters = run.live, run.meters
-    yield Tile("duration", format_duration(float(run.result.get("seconds", run.timeline.seconds))))
+    yield Tile("duration", format_duration(run_text.seconds_of(run)))
     epoch = live.epoch.removeprefix("epoch ")
     yield Tile("steps", f"{run.step:,}", f"of {live.total:,}" if live.total else f"epoch {epoch}" if epoch else "")
     steps = meters.steps_per_second(now) if run.status == "running" else meters.pace.average
@@ -193,11 +176,7 @@ def tiles(run: Run, now: float) -> Iterator[Tile]:
         yield Tile("input busy", f"{meters.input_busy:.0%}", "of the time in a read")
     yield Tile("restarts", str(live.restarts), run_text.restarts_text(run) if live.restarts else "")
     yield Tile("checkpoint", "none") if live.checkpoint is None else Tile("checkpoint", f"{live.checkpoint:,}", "step")
-    yield Tile("tasks", f"{len(live.tasks):,}", _roles(run))
-
-
-def _roles(run: Run) -> str:
-    return ", ".join(f"{sum(states.values())} {role}" for role, states in run.live.by_role().items())
+    yield Tile("tasks", f"{len(live.tasks):,}", run_text.roles_text(run))
 
 
 def _attempt(attempt: Any, begin: float, end: float) -> dict[str, str]:
@@ -319,11 +298,6 @@ def _tables(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "notes": verdict.get("notes", []),
         "advice": verdict.get("advice", []),
     }
-
-
-def step_time(seconds: float | None) -> str:
-    """A step's time in milliseconds."""
-    return "" if seconds is None else f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def _task(run: Run, name: str, life: TaskLife) -> dict[str, Any]:

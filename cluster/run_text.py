@@ -92,13 +92,18 @@ def last_captures(run: Run) -> list[Mapping[str, Any]]:
 
 def status_text(run: Run, now: float) -> str:
     """`running for 3m05s`, `succeeded in 1m50s`, `lost: …`."""
-    seconds = format_duration(float(run.result.get("seconds", run.timeline.seconds)))
+    seconds = format_duration(seconds_of(run))
     if run.status == "running":
         phase = "" if run.live.phase == "running" else f", {run.live.phase}"
         return f"running for {seconds}{phase}{_last_word(run, now)}"
     if run.status == "lost":
         return f"lost: its launcher is gone without a result; its last word came {ago(run.timeline.end, now)}"
     return f"{run.status} in {seconds}, {ago(run.timeline.end, now)}"
+
+
+def seconds_of(run: Run) -> float:
+    """How long it took, or takes so far."""
+    return float(run.result.get("seconds", run.timeline.seconds))
 
 
 def _last_word(run: Run, now: float) -> str:
@@ -142,6 +147,11 @@ def count(value: float) -> str:
         if value >= scale:
             return f"{value / scale:.3g}{unit}"
     return f"{value:.3g}"
+
+
+def roles_text(run: Run) -> str:
+    """`2 worker, 1 ps`."""
+    return ", ".join(f"{sum(states.values())} {role}" for role, states in run.live.by_role().items())
 
 
 def restarts_text(run: Run) -> str:

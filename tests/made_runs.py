@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,23 @@ VERSIONS = {"ray-tfcluster": "0.1.0", "python": "3.11.7", "tensorflow": "2.17.1"
 class Made:
     """A run directory that is being made: `event` and `log` at so many seconds after its begin."""
 
-    def __init__(self, folder: Path, name: str, *, alive: bool = False, began: float = BEGAN) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        alive: bool = False,
+        began: float = BEGAN,
+        spec: str = SPEC,
+        versions: Mapping[str, str] = VERSIONS,
+    ) -> None:
         self.began = began
         self.directory = RunDirectory(str(folder / name))
         self.directory.create()
-        self.directory.write("job.yaml", SPEC)
+        self.directory.write("job.yaml", spec)
         pid = os.getpid() if alive else 0
-        about: dict[str, Any] = {"run_dir": self.uri, "pid": pid, "hostname": os.uname().nodename, "versions": VERSIONS}
-        self.event(0.0, "run_started", **about)
+        about: dict[str, Any] = {"run_dir": self.uri, "pid": pid, "hostname": os.uname().nodename}
+        self.event(0.0, "run_started", **about, versions=dict(versions))
 
     @property
     def uri(self) -> str:
@@ -64,19 +73,28 @@ class Made:
         return at + placing + 6.0
 
     def train(
-        self, at: float, until: float, tasks: Iterable[Task], attempt: int = 1, *, first: int = 0, every: float = 5.0
+        self,
+        at: float,
+        until: float,
+        tasks: Iterable[Task],
+        attempt: int = 1,
+        *,
+        first: int = 0,
+        every: float = 5.0,
+        slow: float = 1.0,
     ) -> int:
-        """Steps of all `tasks`, twenty a second; returns the last."""
+        """Steps of all `tasks`, twenty a second, which learn so many times as slowly; returns the last."""
         step, now = first, at
         while now < until:
             step, now = step + int(20 * every), now + every
             for task in tasks:
-                metrics = {"loss": 3.0 * math.exp(-step / 900) + 0.2, "accuracy": 1 - 0.8 * math.exp(-step / 1200)}
+                done = step / slow
+                metrics = {"loss": 3.0 * math.exp(-done / 900) + 0.2, "accuracy": 1 - 0.8 * math.exp(-done / 1200)}
                 data: dict[str, Any] = {"metrics": metrics if task.index == 0 else {}, "epoch": 1 + step // 800}
                 data |= {"epochs": 5, "steps": 800, "batch": 1024, "input_busy": 0.4}
                 self.event(now, "step", attempt, task, step=step, **data)
             if step % 800 < 100:
-                leader, validation = next(iter(tasks)), {"val_loss": 3.1 * math.exp(-step / 900) + 0.3}
+                leader, validation = next(iter(tasks)), {"val_loss": 3.1 * math.exp(-step / slow / 900) + 0.3}
                 self.event(now, "step", attempt, leader, step=step, metrics=validation)
                 self.event(now + 0.5, "checkpoint", attempt, leader, step=step, path="…")
         return step
@@ -117,15 +135,35 @@ def succeeded(folder: Path) -> Made:
     return run
 
 
-def capture(run: Made, at: float, name: str = "2026_09_21_14_01_40") -> None:
+def several(folder: Path, count: int = 3) -> list[Made]:
+    """Runs of one job that differ in arguments, versions, what they learn and their end; the second was traced."""
+    made = []
+    for number in range(count):
+        spec = SPEC.replace("roles:", f"args: {{rate: {0.1 / 2**number}, api_key: 'sk-12345678{number}'}}\nroles:")
+        versions = VERSIONS if number else {**VERSIONS, "keras": "3.14.0"}
+        began = BEGAN + 86_400 * number
+        name = f"flights-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(began))}-{number:04x}"
+        run = Made(folder, name, began=began, spec=spec, versions=versions)
+        ready = run.start(0.0, WORKERS)
+        last = number == count - 1
+        run.train(ready, 60.0 if last else 120.0 + 20.0 * number, WORKERS, slow=1.0 + 0.5 * number)
+        if number == 1:
+            capture(run, 100.0)
+        error = {"error": f"worker-0 failed: ValueError: {HOSTILE}"} if last else {}
+        run.end(62.0 if last else 125.0 + 20.0 * number, "failed" if last else "succeeded", **error)
+        made.append(run)
+    return made
+
+
+def capture(run: Made, at: float, name: str = "2026_09_21_14_01_40", number: str = "c1") -> None:
     """A capture of traces, and what was found in it."""
     folder = f"tensorboard/plugins/profile/{name}"
     verdict = verdict_document()
     run.directory.write(f"{folder}/verdict.json", json.dumps(verdict))
-    run.event(at, "profile", id="c1", status="tracing", tasks={"worker-0": {}, "worker-1": {}, "worker-2": {}})
+    run.event(at, "profile", id=number, status="tracing", tasks={"worker-0": {}, "worker-1": {}, "worker-2": {}})
     done = {"status": "done", "folder": folder, "seconds": 3.0, "verdict": verdict["sentence"]}
     traces = {"worker-0": {"bytes": 1_200_000}, "worker-1": {"bytes": 900_000}, "worker-2": {}}
-    run.event(at + 6.0, "profile", id="c1", **done, tasks=traces, missing={"worker-2": "it ended"})
+    run.event(at + 6.0, "profile", id=number, **done, tasks=traces, missing={"worker-2": "it ended"})
 
 
 def cost(kind: str, name: str, seconds: float, calls: float, *, moves_data: bool = False) -> dict[str, Any]:

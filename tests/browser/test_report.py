@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.page import write_page
+from cluster.comparison import read_runs, render
+from cluster.page import keep, write_page
 from tests.browser.conftest import Browser
-from tests.made_runs import ALL, HOSTILE, failed, running, succeeded, thousand
+from tests.made_runs import ALL, HOSTILE, failed, running, several, succeeded, thousand
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -89,3 +90,43 @@ def test_on_paper_all_is_unfolded(browser: Browser, tmp_path: Path) -> None:
     assert base64.b64decode(pdf["data"]).startswith(b"%PDF")
     browser.ask("dispatchEvent(new Event('beforeprint'))")
     assert browser.ask("[...document.querySelectorAll('details')].every(part => part.open)")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(("count", "width"), [(3, 1280), (12, 1280), (12, 390)])
+def test_runs_side_by_side_stand_alone_fit_and_can_be_told_apart(
+    browser: Browser, tmp_path: Path, count: int, width: int, dark: bool
+) -> None:
+    runs = [made.uri for made in several(tmp_path, count)]
+    browser.open(keep(render(read_runs(runs)), tmp_path / "comparison.html"), width=width, dark=dark)
+    assert browser.errors() == []
+    assert browser.outside() == []
+    assert browser.driver.title == f"{count} runs side by side"
+    assert browser.ask("document.documentElement.scrollWidth") <= width  # tables scroll within themselves
+    background = browser.ask("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background[4:-1].split(","))) < 200) == dark
+    colours = browser.ask(
+        "[...document.querySelectorAll('.runs .swatch')].map(s => getComputedStyle(s).borderTopColor)"
+    )
+    drawn = browser.ask(
+        "[...document.querySelector('figure svg').querySelectorAll('path')].map(p => getComputedStyle(p).stroke)"
+    )
+    assert len(set(colours)) == count  # one colour a run
+    assert drawn == colours  # the same one in the pictures
+    heights = browser.ask("[...document.querySelectorAll('figure svg')].map(svg => svg.getBoundingClientRect().height)")
+    assert len(heights) == 4
+    assert min(heights) > 100
+    assert HOSTILE in browser.text()
+    assert browser.picture(tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_of_rows_stay_in_sight_where_a_table_is_wide(browser: Browser, tmp_path: Path) -> None:
+    runs = [made.uri for made in several(tmp_path, 12)]
+    browser.open(keep(render(read_runs(runs)), tmp_path / "comparison.html"), width=390)
+    browser.ask("document.querySelector('#figures .wide').scrollTo(10000, 0)")
+    table, name, last = (
+        f"document.querySelector('#figures {part}').getBoundingClientRect()"
+        for part in (".wide", "tbody th", "thead th:last-child")
+    )
+    assert browser.ask(f"{name}.left - {table}.left") == pytest.approx(0.0, abs=1.0)
+    assert browser.ask(f"{last}.right - {table}.right") == pytest.approx(0.0, abs=2.0)
