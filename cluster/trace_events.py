@@ -27,6 +27,9 @@ _NCCL = re.compile(r"nccl", re.IGNORECASE)
 _PEERS = "MemcpyP2P"
 #: Copies between a GPU and the host; within a GPU they are a kernel like others.
 _COPIES = re.compile(r"Memcpy(?!D2D)")
+#: Of a kernel in C++, what is left out of its name, and what its event says if it is part of a CUDA graph.
+_SIGNATURE = re.compile(r"^void |(?<=\w)[<(].*")
+_IN_GRAPH = "cuda_graph_id"
 #: A stream's line, also when NVIDIA's profiler has written down there what itself took time for.
 _STREAMS = ("Stream", "CUPTI overhead")
 #: Threads that prepare input ahead of the step.
@@ -162,11 +165,14 @@ def _on_gpu(name: str, stats: Mapping[str, Any]) -> Operation:
         return Operation(name.partition(" ")[0], "", gpu=True)
     if _NCCL.search(name):
         return Operation("NCCL", name, gpu=True)
+    kernel = _SIGNATURE.sub("", name)
+    if _IN_GRAPH in stats:  # what else is known is that of the whole graph
+        return Operation(kernel, name, gpu=True)
     compiled = str(stats.get("hlo_op") or "").rpartition("::")[2]
     if compiled:
         return Operation(re.sub(r"(\.\d+)+$", "", compiled), compiled, gpu=True)
     node, _, kind = str(stats.get("tf_op") or "").rpartition(":")
-    return Operation(kind or name, node, gpu=True)
+    return Operation(kind, node, gpu=True) if kind else Operation(kernel, name, gpu=True)
 
 
 class _Host:

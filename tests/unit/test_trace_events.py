@@ -142,12 +142,27 @@ def test_kernels_of_a_compiled_step_are_told_apart() -> None:
         "Stream #13(Compute)": [
             on_gpu("loop_fusion_3", 10, 20, hlo_op="loop_multiply_fusion.3", **about),
             on_gpu("cutlass_gemm", 30, 40, hlo_op="cublas-gemm.1.0", **about),
+            on_gpu("loop_add", 70, 10, hlo_op="call.1", cuda_graph_id=3, **about),  # all of a graph have that one
         ]
     }
     assert [(c.what.type, c.what.name) for c in of_gpus(streams).operations] == [
         ("cublas-gemm", "cublas-gemm.1.0"),
         ("loop_multiply_fusion", "loop_multiply_fusion.3"),
+        ("loop_add", "loop_add"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("void tensorflow::Fill<Half, Philox<int> >(long const*, Half*)", "tensorflow::Fill"),
+        ("void (anonymous namespace)::softmax<float>(float*)", "(anonymous namespace)::softmax"),
+        ("ampere_sgemm_128x64_tn", "ampere_sgemm_128x64_tn"),
+    ],
+)
+def test_a_kernel_that_no_operation_is_known_of_is_called_by_its_short_name(name: str, shown: str) -> None:
+    (cost,) = of_gpus({"Stream #13(Compute)": [on_gpu(name, 10, 40)]}).operations
+    assert (cost.what.type, cost.what.name) == (shown, name)
 
 
 def test_with_gpus_tasks_may_exchange_data_through_the_host() -> None:
