@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import mmap
 import os
-import platform
 import resource
 import select
 import shutil
@@ -17,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cluster.silenced import CUPTI, free_nothing, keep_freed_memory, leave_gpus_alone, loaded
 from cluster.xplane import cut_planes
 
 #: The first TensorFlow whose profiler may crash the process when it ends a capture, see `_stop_in_a_copy`.
@@ -24,8 +23,6 @@ FRAGILE = (2, 18)
 #: Copies that are tried, one after the other, and how long each may take, in seconds.
 _TRIES, _PATIENCE = 8, 30.0
 _NO_HOST = "only GPUs are in it: TensorFlow's profiler crashed while it collected what the host did"
-#: Names of the libraries that know what a GPU did.
-_CUPTI, _CUDA = "libcupti.so", "libcuda.so"
 #: The library of TensorFlow's that has its profiler, and of it:
 _FRAMEWORK = "libtensorflow_framework.so.2"
 #: `tsl::profiler::internal::g_trace_level`: what host events are recorded; -1 is none.
@@ -33,30 +30,6 @@ _LEVEL_SYMBOL = "_ZN3tsl8profiler8internal13g_trace_levelE"
 #: `tsl::tracing::SetEventCollector`, and the two categories that the profiler sets: scheduling and running of closures.
 _COLLECTOR_SYMBOL = "_ZN3tsl7tracing17SetEventCollectorENS0_13EventCategoryEPKNS0_14EventCollectorE"
 _CLOSURES = (0, 1)
-#: Instructions of x86-64: the mark of a place that an indirect call may lead to, and the return from a function.
-_ENDBR64, _RET = b"\xf3\x0f\x1e\xfa", b"\xc3"
-#: The whole of a function that does nothing and returns 0, or another number.
-_DONE, _END, _FAILED = b"\x31\xc0" + _RET, b"\xb8\x0c\x00\x00\x00" + _RET, b"\xb8\x03\x00\x00\x00" + _RET
-#: … that sets the number its first argument points to as high as it goes, and its third argument's to 0.
-_LATE = b"\x48\xb8" + b"\xff" * 7 + b"\x7f" + b"\x48\x89\x07" + _DONE
-_NONE = b"\x48\xc7\x02\x00\x00\x00\x00" + _DONE
-#: What TensorFlow calls when it ends a capture of GPUs, and what it is to do in a copy: there is no record to be had,
-#: none is lost, and the last event was before the end. Seen with TensorFlow 2.17 and 2.21.
-_SILENT = {
-    _CUPTI: {
-        "cuptiEnableCallback": _DONE,
-        "cuptiEnableDomain": _DONE,
-        "cuptiUnsubscribe": _DONE,
-        "cuptiActivityDisable": _DONE,
-        "cuptiActivityFlushAll": _DONE,
-        "cuptiActivityFlushPeriod": _DONE,
-        "cuptiActivityGetNextRecord": _END,
-        "cuptiActivityGetNumDroppedRecords": _NONE,
-        "cuptiGetTimestamp": _LATE,
-        "cuptiFinalize": _DONE,
-    },
-    _CUDA: {"cuDeviceGet": _FAILED},
-}
 
 
 class Trace(NamedTuple):
@@ -119,7 +92,7 @@ def end(folder: Path) -> Trace:
     if version < FRAGILE or level is None:
         tf.profiler.experimental.stop()
         return Trace(_file_in(folder))
-    gpus = bool(_loaded(_CUPTI) or tf.config.list_physical_devices("GPU"))
+    gpus = bool(loaded(CUPTI) or tf.config.list_physical_devices("GPU"))
     return _stop_in_a_copy(folder, level, gpus=gpus)
 
 
@@ -184,65 +157,15 @@ def _collect_and_exit(level: Any, recorded: int, number: int) -> None:
     try:
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        _keep_freed_memory()
-        _leave_gpus_alone()
-        _free_nothing()
+        keep_freed_memory()
+        leave_gpus_alone()
+        free_nothing()
         _layout = [bytearray(700 + 64 * i) for i in range(number * 3000)][::2]  # of the heap: another one each time
         level.value = recorded
         tf.profiler.experimental.stop()
     except BaseException:
         os._exit(3)
     os._exit(0)
-
-
-def _keep_freed_memory() -> None:
-    """Have the C library keep what is given back, so that fewer of the profiler's pointers lead nowhere.
-
-    Source: mallopt(3), M_TRIM_THRESHOLD (-1) and M_MMAP_THRESHOLD (-3).
-    """
-    libc = ctypes.CDLL(None)
-    for parameter in (-1, -3):
-        libc.mallopt(parameter, 1 << 30)
-
-
-def _free_nothing() -> None:
-    """Have `free` of the C library return at once: its code begins with a `ret`."""
-    _become(ctypes.CDLL(None).free, _RET)
-
-
-def _leave_gpus_alone() -> None:
-    """Have what `_SILENT` lists do nothing, of the libraries that this process has loaded."""
-    for name, functions in _SILENT.items():
-        for path in _loaded(name):
-            library = ctypes.CDLL(path)
-            for function, code in functions.items():
-                with contextlib.suppress(AttributeError):  # another version of the library
-                    _become(getattr(library, function), code)
-
-
-def _loaded(name: str) -> set[str]:
-    """The files of this process' shared libraries whose names begin so (proc(5), maps)."""
-    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    paths = {line.split(maxsplit=5)[5] for line in lines if line.count("/")}
-    return {path for path in paths if Path(path).name.startswith(name)}
-
-
-def _become(function: Any, code: bytes) -> None:
-    """Put `code` in the place of a function's own, where that is known to work.
-
-    On processors other than x86-64, and where the system lets nobody change code, it stays as it is.
-    """
-    if platform.machine() != "x86_64":
-        return
-    begin = ctypes.cast(function, ctypes.c_void_p).value
-    assert begin is not None
-    if ctypes.string_at(begin, len(_ENDBR64)) == _ENDBR64:  # where a call may land; what follows is the function
-        begin += len(_ENDBR64)
-    page = begin & -mmap.PAGESIZE
-    size = 2 * mmap.PAGESIZE
-    change = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-    if ctypes.CDLL(None).mprotect(ctypes.c_void_p(page), size, change) == 0:
-        ctypes.memmove(begin, code, len(code))
 
 
 class _Watched:

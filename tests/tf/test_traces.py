@@ -104,6 +104,12 @@ def test_a_straggler(slow_pair: Capture) -> None:
     check_straggler(slow_pair)
 
 
+def test_closures_of_thread_pools_are_not_recorded(slow_pair: Capture, logs: Path) -> None:
+    trace = (logs / "straggler" / "plugins" / "profile" / TIME / "worker-0.xplane.pb").read_bytes()
+    assert b"ThreadpoolListener" not in trace
+    assert b"ExecutorState::Process" in trace, "what was read is no trace"
+
+
 def test_a_straggler_with_tf_keras(keras2: Forge, tmp_path: Path, logs: Path) -> None:
     check_straggler(fits(keras2, tmp_path, logs / "tf_keras", "straggler"))
 

@@ -12,7 +12,7 @@ import pytest
 #: Gives a block of memory back twice, which the C library answers by ending the process.
 TWICE = """
 import ctypes
-from cluster import profiler
+from cluster import silenced
 {prepare}
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -32,5 +32,5 @@ def freed_twice(prepare: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="on other processors free() stays as it is")
 def test_nothing_is_given_back() -> None:
     assert freed_twice("").returncode < 0, "the C library does not notice, so this test tells nothing"
-    done = freed_twice("profiler._free_nothing()")
+    done = freed_twice("silenced.free_nothing()")
     assert (done.returncode, done.stdout) == (0, "[10, 4194304]\n"), done.stderr
