@@ -99,6 +99,16 @@ def run_names(storage: str) -> list[str]:
     return [name for _, name in sorted(began)]
 
 
+def newest_running(storage: str) -> str | None:
+    """The run directory in `storage` that began last of those that still run; None where none does.
+
+    Raises:
+        StorageError: it cannot be listed, or a run in it not be read.
+    """
+    uris = (join(storage, name) for name in reversed(run_names(storage)))
+    return next((uri for uri in uris if not read_text(uri, "result.json") and Watch(uri).goes_on()), None)
+
+
 def is_run(uri: str) -> bool:
     """Whether `uri` is a run directory; none of its files is read.
 

@@ -23,6 +23,7 @@ from cluster.runs import (
     glance,
     is_run,
     launcher_alive,
+    newest_running,
     newest_steps,
     read_run,
     run_names,
@@ -462,3 +463,17 @@ def test_stop_of_another_users_launcher(launch: Launch) -> None:
     )
     assert "the launcher belongs to another user" in done.stdout
     assert process.poll() is None
+
+
+def test_the_newest_that_runs_is_none_that_has_ended_since(tmp_path: Path) -> None:
+    storage = str(tmp_path)
+    assert newest_running(storage) is None
+    made = {}
+    for number, name in enumerate(("older", "long", "short", "killed")):
+        made[name] = Made(tmp_path, name, alive=name != "killed")
+        os.utime(tmp_path / name / "job.yaml", (BEGAN + number, BEGAN + number))
+    made["short"].end(9.0, "succeeded")
+    assert newest_running(storage) == made["long"].uri
+    for name in ("older", "long"):
+        made[name].end(10.0, "failed")
+    assert newest_running(storage) is None
