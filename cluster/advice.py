@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from cluster.bottleneck import NEVER_RESTS, Bottleneck, Limit, Straggler
 from cluster.trace_shares import Cost, Shares
@@ -42,9 +43,32 @@ _FOR: Mapping[Limit, str] = {
 }
 #: Limits of a coordinator's own steps that say nothing of how fast its workers could be.
 _OF_A_COORDINATOR: Sequence[Limit] = ("runtime", "python")
+#: In advice, what only the spec of an entrypoint has.
+_NOT_FOR_SCRIPTS = ("data.X.", "the spec's data", "precision:", "partition:", "deterministic:")
+#: In advice and remarks, what the end of a job has cut short cannot do.
+_LONGER = "trace longer"
 ONLY_SERVERS = "only parameter servers were traced, which make no steps"
 TRACE_WORKERS = "trace the tasks that train, too: tfcluster profile RUN without --tasks, or with worker among them"
 MARK = "with tf.profiler.experimental.Trace('train', step_num=step, _r=1): …"
+
+
+def fitting(verdict: Mapping[str, Any], *, script: bool, cut: str) -> dict[str, Any]:
+    """A verdict's document with what can be followed only.
+
+    Args:
+        verdict: the document.
+        script: whether the job is one, whose spec has no data.
+        cut: that the capture ended before its time, or '': it was to be longer already.
+    """
+    advice, notes, sentence = list(verdict["advice"]), list(verdict["notes"]), str(verdict["sentence"])
+    if script:
+        advice = [text.replace(" (data.X.batch)", "").partition("; data.X.")[0] for text in advice]
+        advice = [text for text in advice if not any(key in text for key in _NOT_FOR_SCRIPTS)]
+    if cut:
+        advice = [text for text in advice if not text.startswith(_LONGER)]
+        notes = [text.partition(f"; {_LONGER}")[0] for text in notes]
+        sentence = sentence.replace(f"{_LONGER}, or mark the steps", "the capture was cut short")
+    return {**verdict, "advice": advice, "notes": notes, "sentence": sentence}
 
 
 def step_time(seconds: float) -> str:
@@ -228,13 +252,14 @@ def _about_compute(task: Shares) -> Iterator[str]:
     else:
         yield "more cores: with a larger roles.worker.cpus Ray puts fewer tasks on a node; or a GPU (roles.worker.gpus)"
     yield "jit_compile=True, in model.compile or tf.function, joins small operations"
-    yield "more workers, and a data.X.batch that grows with them: more rows a step in the same time"
+    yield "more workers, and a batch (data.X.batch) that grows with them: more rows a step in the same time"
 
 
 def _about_communication(found: Bottleneck) -> Iterator[str]:
     yield "a larger batch (data.X.batch): the exchange takes as long, but there are fewer of them for the same rows"
     if found.served:
-        yield "more parameter servers, and partition: {min_size: 256KiB} to spread large variables over them"
+        yield "more parameter servers (roles.ps.replicas), over which the variables are shared out"
+        yield "partition: {min_size: 256KiB}, to spread large variables over the parameter servers"
         yield "placement: pack, for tasks on few nodes"
     else:
         yield "placement: pack or strict_pack, for tasks on few nodes; with GPUs, all of a node's in one task"

@@ -141,7 +141,7 @@ class Attempts:
         except StorageError as error:
             self._error = error
         if self._error is None:  # it came while the end was being performed
-            self._error = InterruptedRunError("the run was stopped", reason, lifecycle.GO_ON)
+            self._error = lifecycle.stopped(self.state, reason)
 
     def _emit(self, event: Event) -> None:
         self.progress.take(event, self.leader)

@@ -32,6 +32,7 @@ class Capture:
         sizes: bytes of the traces that are here.
         missing: tasks that will give none, and why.
         notes: on traces that are not as they should be, and whose.
+        cut: that it ended before its time, and why; or ''.
         folder: of the run directory, where they are in the end; or ''.
     """
 
@@ -43,6 +44,7 @@ class Capture:
     sizes: dict[Task, int] = field(default_factory=dict)
     missing: dict[Task, str] = field(default_factory=dict)
     notes: dict[str, list[Task]] = field(default_factory=dict)
+    cut: str = ""
     folder: str = ""
 
     @property
@@ -63,7 +65,18 @@ class Capture:
     @property
     def noted(self) -> list[str]:
         """The notes as sentences, one for all tasks that say the same."""
-        return [f"the trace of {_some(tasks)}: {text}" for text, tasks in self.notes.items()]
+        of_tasks = [f"the trace of {_some(tasks)}: {text}" for text, tasks in self.notes.items()]
+        return [self.cut, *of_tasks] if self.cut else of_tasks
+
+    @property
+    def nothing(self) -> str:
+        """Why no task gave a trace: the first reason, and who else has it."""
+        first = next(iter(self.missing.values()), "")
+        if not first:
+            return "no task gave a trace"
+        others = len({*self.missing.values()}) - 1
+        more = f"; and {others} other reason{'s' if others > 1 else ''}" if others else ""
+        return f"no task gave a trace: {_some([t for t, why in self.missing.items() if why == first])}: {first}{more}"
 
     def document(self, status: str, **more: Any) -> dict[str, Any]:
         """The data of its event."""
@@ -73,8 +86,10 @@ class Capture:
             document["seconds"] = self.seconds
         if self.folder:
             document["folder"] = self.folder
-        if self.notes:
+        if self.noted:
             document["notes"] = self.noted
+        if self.cut:
+            document["cut"] = self.cut
         if self.missing:
             document["missing"] = {str(task): why for task, why in self.missing.items()}
         return {**document, **more}
@@ -90,8 +105,8 @@ def asked_for(asked: Mapping[str, Any]) -> tuple[float, list[str] | None]:
     if kind != "profile":
         raise ValueError(f"its kind is {kind!r}; known: profile")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
-        raise ValueError(f"seconds is {seconds!r}; it may be a number up to {LONGEST:g}")
-    if tasks is not None and not (isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)):
+        raise ValueError(f"seconds is {seconds!r}; it may be a number above 0 and up to {LONGEST:g}")
+    if tasks is not None and not (tasks and isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)):
         raise ValueError(f"tasks is {tasks!r}; it may be a list of names, or missing")
     return float(seconds), tasks
 

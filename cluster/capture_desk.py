@@ -16,6 +16,8 @@ from cluster.tasks import Task
 
 #: Seconds more for traces that are on their way.
 _ARRIVING = 60.0
+#: Why there is no trace of a task that ended, where that is all that is known.
+_ENDINGS = {"finished": "it ended", "failed": "its code failed while it was traced", "lost": "it was lost"}
 
 
 class CaptureDesk:
@@ -32,7 +34,7 @@ class CaptureDesk:
         profile = plan.spec.profile
         self._steps = None if profile is None else profile.steps
         self._of_steps = None if profile is None else profile.tasks
-        self._captures = Captures(directory, plan.spec.strategy, tell, emit)
+        self._captures = Captures(directory, plan.spec.strategy, tell, emit, script=plan.spec.script is not None)
         self._requests = Requests(directory.uri, directory.is_local)
         self._ready: set[Task] = set()  # tasks whose code runs
 
@@ -44,7 +46,8 @@ class CaptureDesk:
             self._ready.add(event.task)
         if event.kind in ("finished", "failed", "lost"):
             self._ready.discard(event.task)
-            self._captures.gone(event.task, str(event.data.get("reason") or event.kind))
+            if not event.data.get("tracing"):  # else its last word on the capture is still to come
+                self._captures.gone(event.task, str(event.data.get("reason") or _ENDINGS[event.kind]))
 
     @property
     def _running(self) -> list[Task]:
@@ -93,7 +96,7 @@ class CaptureDesk:
             why: what is said of traces that are not here in time.
             patience: seconds in which they must be.
         """
-        self._captures.end()
+        self._captures.cut(why)
         deadline = time.monotonic() + patience
         while self._captures.busy and time.monotonic() < deadline + _ARRIVING:
             wait()

@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cluster.advice import fitting
 from cluster.capture import SUFFIX, Capture, asked_for, chosen, folder_name
 from cluster.errors import StorageError
 from cluster.events import Event
@@ -32,6 +33,8 @@ FOLDER = "tensorboard/plugins/profile"
 LEAD = 0.3
 #: Seconds after its end in which a capture must have come together.
 PATIENCE = 90.0
+#: Share of the seconds asked for from which on a capture does not count as cut short.
+_NEARLY = 0.9
 
 Tell = Callable[[Task, dict[str, Any]], None]
 
@@ -44,15 +47,23 @@ class Captures:
         strategy: of the job, for the verdict.
         tell: sends a command to a task.
         emit: tells of a capture.
+        script: whether the job is one, for the verdict.
     """
 
     def __init__(
-        self, directory: RunDirectory, strategy: str, tell: Tell, emit: Callable[[dict[str, Any]], None]
+        self,
+        directory: RunDirectory,
+        strategy: str,
+        tell: Tell,
+        emit: Callable[[dict[str, Any]], None],
+        *,
+        script: bool = False,
     ) -> None:
         self._directory, self._strategy, self._tell, self._emit = directory, strategy, tell, emit
+        self._script = script
         self._now: Capture | None = None
         self._leader: Task | None = None
-        self._deadline = 0.0
+        self._began = self._deadline = 0.0
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="tfcluster-pull")
         self._pulls: dict[Future[int], Task] = {}
         self._judges = ThreadPoolExecutor(1, thread_name_prefix="tfcluster-verdict")
@@ -118,6 +129,14 @@ class Captures:
         if self._now is not None and task in self._now.awaited and task not in self._pulls.values():
             self._now.missing[task] = why
             self._let_go()
+
+    def cut(self, why: str) -> None:
+        """Have every task end the capture that goes on before its time, and say so in what it says."""
+        if self._now is not None:
+            took, asked = max(0.0, time.monotonic() - self._began - LEAD), self._now.seconds
+            if asked is not None and took < _NEARLY * asked:
+                self._now.cut = f"it was cut short after {took:.1f} s of {asked:g} s: {why}"
+            self.end()
 
     def end(self) -> None:
         """Have every task end the capture that goes on."""
@@ -197,7 +216,8 @@ class Captures:
             return False
         self._now = Capture(capture, tasks, seconds, held is not None)
         self._leader = held
-        self._deadline = time.monotonic() + (seconds or 3600.0) + PATIENCE
+        self._began = time.monotonic()
+        self._deadline = self._began + (seconds or 3600.0) + PATIENCE
         at = 0.0 if held else time.time() + LEAD
         for task in tasks:
             self._tell(task, {"kind": "trace", "id": capture, "at": at, "seconds": seconds})
@@ -241,7 +261,7 @@ class Captures:
         self._now = None
         self._pulls.clear()
         staging = self._staging(capture.id)
-        document = capture.document("failed", reason="no task gave a trace")
+        document = capture.document("failed", reason=capture.nothing)
         if capture.sizes:
             names = [f"{task}{SUFFIX}" for task in capture.sizes]
             try:
@@ -252,8 +272,8 @@ class Captures:
         shutil.rmtree(staging, ignore_errors=True)
         if capture.folder:
             folder = self._directory.local / capture.folder
-            judging = self._judges.submit(_verdict, folder, self._strategy, capture, self._stopped.is_set)
-            self._verdicts[judging] = capture
+            how = (self._strategy, self._script, self._stopped.is_set)
+            self._verdicts[self._judges.submit(_verdict, folder, capture, *how)] = capture
         self._emit(document)
 
     def _judged(self, capture: Capture, judging: Future[dict[str, Any]]) -> None:
@@ -278,7 +298,9 @@ def _fetch(worker: Any, path: str, target: Path) -> int:
     return pull(worker, path, target)
 
 
-def _verdict(folder: Path, strategy: str, capture: Capture, stopped: Callable[[], bool]) -> dict[str, Any]:
+def _verdict(
+    folder: Path, capture: Capture, strategy: str, script: bool, stopped: Callable[[], bool]
+) -> dict[str, Any]:
     """What the traces say; a trace that cannot be read is no reason to lose the others.
 
     Raises:
@@ -287,6 +309,7 @@ def _verdict(folder: Path, strategy: str, capture: Capture, stopped: Callable[[]
     missing = {str(task): why for task, why in capture.missing.items()}
     try:
         verdict = judge_apart(folder, strategy=strategy, missing=missing, stopped=stopped)
+        verdict = fitting(verdict, script=script, cut=capture.cut)
         return {**verdict, "notes": [*capture.noted, *verdict["notes"]]}
     except (UnjudgedError, StoppedError):
         raise

@@ -14,10 +14,12 @@ from cluster.cli_options import (
     Json,
     Kubernetes,
     Namespace,
+    RemoteJob,
     RunName,
     Storage,
     kubernetes_settings,
     print_json,
+    say,
     submitted,
 )  # fmt: skip
 from cluster.errors import CaptureError
@@ -29,7 +31,8 @@ def profile(
     run: RunName = "latest",
     seconds: Annotated[float, typer.Option(help="how long tasks are traced, up to 120")] = 3.0,
     tasks: Annotated[
-        str | None, typer.Option(help="tasks or roles, such as worker-0,ps; default: some of each role, 16 in all")
+        str | None,
+        typer.Option(help="tasks or roles, such as worker-0,ps; default: some of each role but the evaluator, 16"),
     ] = None,
     address: Address = None,
     kubernetes: Kubernetes = False,
@@ -40,33 +43,61 @@ def profile(
 ) -> None:
     """Trace tasks of a running job, and say what its steps wait for; of a run that has ended, what was said before."""
     named = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
+    from cluster.profiling import check
+
+    check(seconds, named)
     job = submitted(run, address, kubernetes_settings(kubernetes, namespace, context))
     # The run directory of a submitted job is the cluster's, which this machine may not see.
-    document = job.profile(seconds, named) if job else _profile(run, storage, seconds, named, quiet=as_json)
+    document = _of_job(job, seconds, named) if job else _profile(run, storage, seconds, named, quiet=as_json)
     if as_json:
         print_json(document)
     else:
-        _show(document, local=job is None)
+        _show(document, job)
+
+
+def _of_job(job: RemoteJob, seconds: float, tasks: list[str] | None) -> dict[str, Any]:
+    try:
+        return job.profile(seconds, tasks)
+    except KeyboardInterrupt:
+        say(f"what was asked for goes on on the cluster: tfcluster status {job.id} {job.options}")
+        raise
 
 
 def _profile(name: str, storage: str, seconds: float, tasks: list[str] | None, *, quiet: bool) -> dict[str, Any]:
     from cluster import profiling
-    from cluster.runs import find_run, read_run
+    from cluster.runs import find_run, newest_running, read_run
 
     run = read_run(find_run(name, storage), every_step=False)
+    if run.status != "running" and name == "latest" and (running := newest_running(storage)):
+        run = read_run(running, every_step=False)
     if run.status == "running":
-        return profiling.profile(run.uri, seconds, tasks, _silent if quiet else _say)
+        return _traced(run.uri, seconds, tasks, quiet=quiet)
     verdict = profiling.last_verdict(run)
     if verdict is None:
-        todo = "profile a running job, or put profile: {steps: [100, 110]} into the spec"
+        by_steps = "" if profiling.is_script(run.uri) else ", or put profile: {steps: [100, 110]} into the spec"
+        todo = f"profile a running job{by_steps}"
         raise CaptureError("the run has ended, and none of its tasks was traced", shown(run.uri), todo)
-    if not quiet:
-        typer.echo(f"the run has ended ({run.status}); its last capture said:")
-    return verdict
+    return {**verdict, "ended": run.status}
 
 
-def _silent(event: Event) -> None:
-    """Where only one document is to be printed."""
+def _traced(uri: str, seconds: float, tasks: list[str] | None, *, quiet: bool) -> dict[str, Any]:
+    """What a capture of a running job says; who has no patience for it is told what becomes of it."""
+    from cluster.profiling import profile
+
+    heard: list[str] = []
+
+    def hear(event: Event) -> None:
+        heard.append(str(event.data["status"]))
+        if not quiet:
+            _say(event)
+
+    try:
+        return profile(uri, seconds, tasks, hear)
+    except KeyboardInterrupt:
+        if went := [status for status in heard if status != "waiting"]:
+            more = "goes on for the rest of its seconds" if went[-1] == "tracing" else "is being read"
+            say(f"the capture {more}, and will be in the run directory: tfcluster status {shown(uri)}")
+        raise
 
 
 def _say(event: Event) -> None:
@@ -80,12 +111,15 @@ def _say(event: Event) -> None:
         typer.echo(f"tracing {shown_names} for {event.data['seconds']:g} s …")
 
 
-def _show(document: dict[str, Any], *, local: bool) -> None:
+def _show(document: dict[str, Any], job: RemoteJob | None) -> None:
     from rich.console import Console
 
     from cluster.console_verdict import show
 
+    if "ended" in document:
+        typer.echo(f"the run has ended ({document['ended']}); its last capture said:")
     show(document, Console(file=sys.stdout))
     folder = shown(str(document.get("folder", "")))
-    typer.echo(f"traces  {folder}{'' if local else ' (on the cluster)'}")
-    typer.echo(f"next: tfcluster tensorboard {folder.partition('/tensorboard/plugins/')[0]}")
+    where = folder.partition("/tensorboard/plugins/")[0] if job is None else f"{job.id} {job.options}"
+    typer.echo(f"traces  {folder}{'' if job is None else ' (on the cluster)'}")
+    typer.echo(f"next: tfcluster tensorboard {where}")

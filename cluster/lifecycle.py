@@ -26,8 +26,8 @@ from cluster.tasks import Task, leader_of, runs_user_code, tasks_of, trains
 SETTLE_SECONDS = 1.5
 #: Doublings of the back-off after which it is at its longest anyway, and a float still holds it.
 MAX_DOUBLINGS = 60
-#: What to do about a run that was stopped.
-GO_ON = "its checkpoints are in the run directory: --resume goes on from the last one"
+#: What to do about a run that was stopped, where it has a checkpoint.
+_GO_ON = "its checkpoints are in the run directory: --resume goes on from the last one"
 
 Phase = Literal["placing", "running", "settling", "finishing", "draining", "done"]
 
@@ -317,8 +317,12 @@ def _evaluator_late(state: State, event: Event) -> _Next:
 
 
 def _interrupted(state: State, event: Event) -> _Next:
-    why = str(event.data.get("reason", "interrupted"))
-    return _fail(state, InterruptedRunError("the run was stopped", why, GO_ON))
+    return _fail(state, stopped(state, str(event.data.get("reason", "interrupted"))))
+
+
+def stopped(state: State, why: str) -> InterruptedRunError:
+    """The error of a run that was stopped from outside."""
+    return InterruptedRunError("the run was stopped", why, "" if state.checkpoint is None else _GO_ON)
 
 
 _HANDLERS = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import chart, run_text
+from cluster.advice import plain_type
 from cluster.errors import StorageError
 from cluster.html_page import fill
 from cluster.live import TaskLife
@@ -293,7 +294,7 @@ def _tables(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "step": verdict.get("step"),
         "at_best": verdict.get("at_best"),
         "tasks": tasks,
-        "operations": verdict.get("operations", [])[:_OPERATIONS],
+        "operations": [{**row, "type": plain_type(row["type"])} for row in verdict.get("operations", [])[:_OPERATIONS]],
         "stages": verdict.get("stages", [])[:_OPERATIONS],
         "notes": verdict.get("notes", []),
         "advice": verdict.get("advice", []),

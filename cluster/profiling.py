@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from cluster import copying, requests
+from cluster.advice import fitting
 from cluster.capture import LONGEST, traced_bytes
 from cluster.errors import CaptureError, SpecError
 from cluster.events import Event
@@ -45,19 +47,18 @@ def profile(
     Args:
         run_dir: a run directory, path or URI; whoever may write there may ask.
         seconds: how long, up to 120.
-        tasks: names or roles, such as `worker-0` or `ps`; default: some of each role, 16 in all.
+        tasks: names or roles, such as `worker-0` or `ps`; default: some of each role but the evaluator, 16 in all.
         on_event: is shown how far the capture is.
 
     Returns:
         The verdict, with `folder`, the path or URI of the traces, and `traces`, the bytes of each task's.
 
     Raises:
-        SpecError: `seconds` is out of range.
+        SpecError: `seconds` is out of range, or `tasks` names none.
         CaptureError: no task could be traced, or the run has ended, or still starts.
         RunNotFoundError, StorageError: the run cannot be read, or not be written to.
     """
-    if not 0 < seconds <= LONGEST:
-        raise SpecError("a capture takes up to two minutes", f"{seconds:g} seconds", "its events are kept in memory")
+    check(seconds, tasks)
     events = Tail(run_dir, "events.jsonl")
     events.skip()
     run = read_run(run_dir, every_step=False)
@@ -69,6 +70,20 @@ def profile(
         return _outcome(run_dir, _Answer(run, events, asked, seconds, on_event).last())
     finally:  # a launcher that has not come to it need not trace for nobody
         requests.take_back(run_dir, asked)
+
+
+def check(seconds: float, tasks: Collection[str] | None) -> None:
+    """Whether tasks can be asked for a capture.
+
+    Raises:
+        SpecError: not for so many seconds, or none is named.
+    """
+    if not 0 < seconds <= LONGEST:
+        todo = f"give a number above 0 and up to {LONGEST:g}: what is traced is kept in memory"
+        raise SpecError("a capture cannot take so many seconds", f"{seconds:g}", todo)
+    if tasks is not None and not tasks:
+        todo = "name tasks or roles, such as worker-0,ps; or leave it out, for some of each role"
+        raise SpecError("no task is named to be traced", "tasks is empty", todo)
 
 
 class _Answer:
@@ -155,32 +170,48 @@ def starts(live: Live) -> bool:
 
 def _outcome(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
     if data["status"] != "done":
-        missing = "".join(f"\n  - {task}: {why}" for task, why in data.get("missing", {}).items())
-        raise CaptureError("nothing was traced", f"{data.get('reason', data['status'])}{missing}", "")
+        missing = data.get("missing", {})
+        each = "".join(f"\n  - {task}: {why}" for task, why in missing.items())
+        several = len({*missing.values()}) > 1  # else the reason says it
+        raise CaptureError("nothing was traced", f"{data.get('reason', data['status'])}{each if several else ''}", "")
     return verdict_of(run_dir, data)
 
 
 def verdict_of(run_dir: str, data: dict[str, Any]) -> dict[str, Any]:
     """What the capture with the last event `data` says, as kept in the run directory."""
     folder = str(data["folder"])
-    text = read_text(run_dir, f"{folder}/verdict.json")
-    verdict = json.loads(text) if text else _judged(run_dir, folder, data)
+    verdict = _kept(run_dir, folder) or _judged(run_dir, folder, data)
     traces = {task: told["bytes"] for task, told in data["tasks"].items() if told}
     return {**verdict, "folder": join(run_dir, folder), "traces": traces}
+
+
+def _kept(run_dir: str, folder: str) -> dict[str, Any]:
+    """What `verdict.json` holds; {} where it is missing or damaged."""
+    with contextlib.suppress(ValueError):
+        document = json.loads(read_text(run_dir, f"{folder}/verdict.json") or "{}")
+        return document if isinstance(document, dict) else {}
+    return {}
 
 
 def _judged(run_dir: str, folder: str, data: dict[str, Any]) -> dict[str, Any]:
     """The verdict on traces whose run ended before it was made."""
     from cluster.verdict import judge_folder
 
-    strategy = parse(yaml.safe_load(read_text(run_dir, "job.yaml") or "")).strategy
+    spec = parse(yaml.safe_load(read_text(run_dir, "job.yaml") or ""))
     with tempfile.TemporaryDirectory(prefix="tfcluster-traces-") as copy:
         traces = Path(run_dir, folder)
         if "://" in run_dir:
             traces = Path(copy)
             download_folder(join(run_dir, folder), traces)
-        verdict = judge_folder(traces, strategy=strategy, missing=data.get("missing", {})).to_document()
+        judged = judge_folder(traces, strategy=spec.strategy, missing=data.get("missing", {})).to_document()
+        verdict = fitting(judged, script=spec.script is not None, cut=str(data.get("cut", "")))
         return {**verdict, "notes": [*data.get("notes", []), *verdict["notes"]]}
+
+
+def is_script(run_dir: str) -> bool:
+    """Whether the job of a run directory is an unmodified script."""
+    spec = yaml.safe_load(read_text(run_dir, "job.yaml") or "")
+    return isinstance(spec, dict) and spec.get("script") is not None
 
 
 def last_verdict(run: Run) -> dict[str, Any] | None:

@@ -71,10 +71,12 @@ def _report(order: Launch, env: dict[str, str], channel: Channel, scratch: str, 
         code = _exit_code(error)
         if code == 0:
             return _finish(channel, tracer, None)
-        channel.send("failed", type="SystemExit", message=f"the script exited with {error.code}", exit_code=code)
+        _tell_failure(
+            channel, tracer, type="SystemExit", message=f"the script exited with {error.code}", exit_code=code
+        )
         return code
     except BaseException as error:
-        return _fail(order, channel, error)
+        return _fail(order, channel, tracer, error)
     return _finish(channel, tracer, value)
 
 
@@ -90,7 +92,13 @@ def _finish(channel: Channel, tracer: Tracer, value: Any) -> int:
     return 0
 
 
-def _fail(order: Launch, channel: Channel, error: BaseException) -> int:
+def _tell_failure(channel: Channel, tracer: Tracer, **data: Any) -> None:
+    """Say at once that the task failed, and then hand over what it has of a capture that goes on."""
+    channel.send("failed", **data, **({"tracing": True} if tracer.busy else {}))
+    tracer.leave()
+
+
+def _fail(order: Launch, channel: Channel, tracer: Tracer, error: BaseException) -> int:
     from cluster.parameter_server import is_peer_error
     from pipelines.errors import UnreachableDataError, data_error_in
 
@@ -99,7 +107,7 @@ def _fail(order: Launch, channel: Channel, error: BaseException) -> int:
     print(text, file=sys.stderr, flush=True)
     data: dict[str, Any] = {"type": type(error).__name__, "message": shown(_first_line(error)), "traceback": text}
     passing = isinstance(error, UnreachableDataError)
-    channel.send("failed", **data, peer=is_peer_error(error), passing=passing, exit_code=1)
+    _tell_failure(channel, tracer, **data, peer=is_peer_error(error), passing=passing, exit_code=1)
     return 1
 
 

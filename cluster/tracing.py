@@ -19,6 +19,8 @@ from cluster.channel import Channel
 
 #: Longest time in which a task that is done waits for its capture to be saved.
 _SAVING = 60.0
+#: And one that has failed, in seconds: for its trace to be saved, and to be fetched.
+_LEAVING = 4.0
 _CUT = f"cut after {LONGEST:g} s, the longest that a task is traced: later steps are not in it"
 
 
@@ -31,18 +33,36 @@ class Tracer:
         self._id = ""
         self._thread: threading.Thread | None = None
         self._folders: dict[str, Path] = {}  # of captures, by their ids
+        self._taken = threading.Condition()  # is told when one of them goes
         channel.on("trace", self._begin)
         channel.on("trace_end", self._end)
         channel.on("trace_taken", self._remove)
 
-    def finish(self) -> None:
+    @property
+    def busy(self) -> bool:
+        """Whether a capture goes on, so that there will be another word on it."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def finish(self, patience: float = _SAVING) -> None:
         """End the capture that goes on, if any, and wait until it is saved and told of."""
         if self._thread is not None:
             self._ended.set()
-            self._thread.join(_SAVING)
+            self._thread.join(patience)
+
+    def leave(self) -> None:
+        """As `finish`, of a task that has failed: for some seconds only, in which its trace is fetched, too.
+
+        What it has recorded is lost with this process, whose scratch folder goes with it.
+        """
+        self.finish(_LEAVING)
+        if self.busy:
+            self._tell(self._id, "failed", reason="its code failed while it was traced, and its trace was not saved")
+            return
+        with self._taken:
+            self._taken.wait_for(lambda: not self._folders, _LEAVING)
 
     def _begin(self, command: dict[str, Any]) -> None:
-        if self._thread is not None and self._thread.is_alive():
+        if self.busy:
             self._tell(command["id"], "failed", reason="another capture goes on in this task")
             return
         self._ended.clear()
@@ -59,6 +79,8 @@ class Tracer:
         folder = self._folders.pop(command["id"], None)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        with self._taken:
+            self._taken.notify_all()
 
     def _capture(self, command: dict[str, Any]) -> None:
         try:

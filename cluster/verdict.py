@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.advice import advise, remarks, sentence_of
+from cluster.advice import advise, plain_type, remarks, sentence_of
 from cluster.bottleneck import Bottleneck, find_bottleneck, own
 from cluster.capture import SUFFIX
 from cluster.errors import StorageError
@@ -122,12 +122,13 @@ def _place(task: str) -> tuple[int, str, float]:
 
 
 def _together(tables: Sequence[Sequence[Cost]]) -> tuple[Cost, ...]:
-    """The costs of several tasks, in their mean."""
+    """The costs of several tasks, in their mean, each operation by the name that people know."""
     sums: dict[Operation, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     for table in tables:
         for cost in table:
-            calls, seconds = sums[cost.what]
-            sums[cost.what] = (calls + cost.calls, seconds + cost.seconds)
+            what = cost.what._replace(type=plain_type(cost.what.type))
+            calls, seconds = sums[what]
+            sums[what] = (calls + cost.calls, seconds + cost.seconds)
     costs = [Cost(what, calls / len(tables), seconds / len(tables)) for what, (calls, seconds) in sums.items()]
     return tuple(sorted(costs, key=lambda cost: -cost.seconds))
 

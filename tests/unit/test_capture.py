@@ -60,6 +60,22 @@ def test_a_capture_has_begun_when_no_task_is_left_that_may_begin_and_ended_when_
     assert "seconds" not in document
 
 
+def test_why_no_task_gave_a_trace_is_told_by_the_first_reason_and_who_has_it() -> None:
+    capture = Capture("c", (CHIEF, *WORKERS[:3]))
+    assert capture.nothing == "no task gave a trace"
+    capture.missing |= dict.fromkeys(WORKERS[:2], "the program profiles itself")
+    assert capture.nothing == "no task gave a trace: worker-0, worker-1: the program profiles itself"
+    capture.missing |= {CHIEF: "it ended", WORKERS[2]: "its node was lost"}
+    assert capture.nothing.endswith("worker-0, worker-1: the program profiles itself; and 2 other reasons")
+
+
+def test_a_capture_that_was_cut_short_says_so() -> None:
+    capture = Capture("c", (CHIEF,), 10.0, cut="it was cut short after 0.3 s of 10 s: the attempt ended")
+    capture.note(CHIEF, ["only GPUs are in it"])
+    assert capture.document("done")["notes"] == [capture.cut, "the trace of chief-0: only GPUs are in it"]
+    assert capture.document("done")["cut"] == capture.cut
+
+
 def test_folders_are_named_as_tensorflow_names_them() -> None:
     assert folder_name(1_700_000_000.9) == "2023_11_14_22_13_20"
 
@@ -74,13 +90,14 @@ def test_a_request_says_for_how_long_and_may_name_tasks() -> None:
     [
         ({}, "its kind is None; known: profile"),
         ({"kind": "stop"}, "its kind is 'stop'; known: profile"),
-        ({"kind": "profile"}, "seconds is None; it may be a number up to 120"),
+        ({"kind": "profile"}, "seconds is None; it may be a number above 0 and up to 120"),
         ({"kind": "profile", "seconds": True}, "seconds is True"),
         ({"kind": "profile", "seconds": 0}, "seconds is 0"),
         ({"kind": "profile", "seconds": float("nan")}, "seconds is nan"),
         ({"kind": "profile", "seconds": 121}, "seconds is 121"),
         ({"kind": "profile", "seconds": 1, "tasks": "ps"}, "tasks is 'ps'; it may be a list of names, or missing"),
         ({"kind": "profile", "seconds": 1, "tasks": [1]}, "tasks is [1]"),
+        ({"kind": "profile", "seconds": 1, "tasks": []}, "tasks is []"),
     ],
 )
 def test_a_request_for_something_else_is_refused(asked: dict[str, Any], words: str) -> None:

@@ -69,3 +69,45 @@ def test_while_tasks_start_a_request_waits_and_those_of_the_attempt_before_are_n
     desk.close()
     assert told == [("worker-1", "trace")]
     assert not list((tmp_path / FOLDER).iterdir()), asked
+
+
+class Desk:
+    """One of two workers that run, what it told tasks, and what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        document = {"entrypoint": "train.py:train", "strategy": "multi_worker_mirrored", "roles": {"worker": 2}}
+        plan = make_plan(parse(document), [], Facts())
+        self.said: list[dict[str, Any]] = []
+        self.desk = CaptureDesk(plan, RunDirectory(str(folder)), lambda task, command: None, self.said.append)
+        for task in (FIRST, SECOND):
+            self.desk.see(Event("task_ready", 1, task))
+        self.id = ask(str(folder), kind="profile", seconds=30)
+        self.desk.tick(starting=False)
+
+    def word(self, task: Task, status: str, **data: Any) -> None:
+        self.desk.message(Event("profile", 1, task, {"id": self.id, "status": status, **data}), None, starting=False)
+
+
+FIRST, SECOND = Task("worker", 0), Task("worker", 1)
+
+
+def test_of_a_task_that_failed_while_it_was_traced_another_word_is_waited_for(tmp_path: Path) -> None:
+    run = Desk(tmp_path)
+    run.desk.see(Event("failed", 1, FIRST, {"type": "ValueError", "tracing": True}))
+    run.desk.see(Event("failed", 1, SECOND, {"type": "ValueError"}))
+    run.desk.tick(starting=False)
+    assert [said["status"] for said in run.said] == ["tracing"]
+    run.word(FIRST, "failed", reason="its trace was not saved")
+    run.desk.tick(starting=False)
+    run.desk.close()
+    why = {"worker-0": "its trace was not saved", "worker-1": "its code failed while it was traced"}
+    assert run.said[-1]["missing"] == why
+    assert run.said[-1]["reason"].startswith("no task gave a trace: worker-1: its code failed while it was traced; and")
+
+
+def test_the_end_of_an_attempt_cuts_a_capture_short(tmp_path: Path) -> None:
+    run = Desk(tmp_path)
+    run.desk.settle(lambda: None, "the attempt ended", 0.0)
+    run.desk.close()
+    assert run.said[-1]["cut"] == "it was cut short after 0.0 s of 30 s: the attempt ended"
+    assert run.said[-1]["reason"] == "no task gave a trace: worker-0, worker-1: the attempt ended"

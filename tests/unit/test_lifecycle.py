@@ -734,6 +734,15 @@ def test_a_run_that_was_only_stopped_has_no_failure() -> None:
     assert job.ended == [End("the run was stopped")]
 
 
+@pytest.mark.parametrize(("before", "goes_on"), [([], False), (["checkpoint 5"], True)])
+def test_a_run_that_was_stopped_goes_on_from_its_last_checkpoint_where_it_has_one(
+    before: list[str], goes_on: bool
+) -> None:
+    job = running()
+    job.on(*before, "interrupted")
+    assert ("--resume" in str(job.error)) == goes_on
+
+
 def test_a_placement_that_fails_is_the_end() -> None:
     job = Job(spec_of())
     assert job.on("placement_failed") == "end, finish PlacementError"

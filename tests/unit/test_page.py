@@ -124,6 +124,15 @@ def test_a_capture_whose_verdict_cannot_be_read_still_has_its_sentence(tmp_path:
     assert "MatMul" not in page
 
 
+def test_operations_have_the_names_that_people_know(tmp_path: Path) -> None:
+    made = succeeded(tmp_path)
+    file = next(made.directory.local.glob("tensorboard/plugins/profile/*/verdict.json"))
+    file.write_text(file.read_text().replace('"MatMul"', '"_MklMatMul"'))  # as an earlier version wrote it
+    page = text_of(written(made))
+    assert "MatMul" in page
+    assert "_Mkl" not in page
+
+
 def test_metrics_that_are_no_numbers_break_nothing(tmp_path: Path) -> None:
     made = Made(tmp_path, "job-1")
     made.start(0.0, [WORKERS[0]])

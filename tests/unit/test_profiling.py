@@ -14,10 +14,12 @@ from cluster import copying, profiling, requests
 from cluster.errors import CaptureError
 from cluster.events import Event
 from cluster.locations import join
-from cluster.profiling import profile
+from cluster.profiling import last_verdict, profile
+from cluster.runs import read_run
 from cluster.storage import open_filesystem, upload_folder
 from cluster.tasks import Task
-from tests.made_runs import Made
+from tests.made_runs import Made, capture
+from tests.unit.test_verdict import recorded
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +102,27 @@ def test_how_long_a_launcher_may_be_silent(
 def test_tasks_that_seem_to_start_on_remote_storage_may_all_run_by_now() -> None:
     text = "attempt 1 was starting when its events were last copied; waiting for newer ones"
     assert profiling.starting_text(1, local=False) == text
+
+
+@pytest.mark.parametrize("text", ["{half", "[]", ""])
+def test_a_damaged_verdict_is_made_anew(text: str, tmp_path: Path) -> None:
+    made = Made(tmp_path, "run")
+    capture(made, 5.0)
+    (verdict,) = made.directory.local.glob("tensorboard/plugins/profile/*/verdict.json")
+    verdict.write_text(text)
+    recorded("compute", verdict.parent)
+    found = last_verdict(read_run(made.uri))
+    assert found is not None
+    assert found["sentence"].startswith("compute-bound")
+    assert found["missing"] == {"worker-2": "it ended"}
+
+
+def test_why_nothing_was_traced_is_told_once(tmp_path: Path) -> None:
+    reason = "no task gave a trace: worker-0, worker-1: it ended"
+    data = {"status": "failed", "reason": reason, "missing": dict.fromkeys(["worker-0", "worker-1"], "it ended")}
+    with pytest.raises(CaptureError) as refused:
+        profiling._outcome(str(tmp_path), data)
+    assert refused.value.seen == reason
+    data["missing"] = {"worker-0": "it ended", "worker-1": "its node was lost"}
+    with pytest.raises(CaptureError, match=r"\n  - worker-1: its node was lost"):
+        profiling._outcome(str(tmp_path), data)

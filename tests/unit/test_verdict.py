@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.advice import TRACE_WORKERS, step_time
+from cluster.advice import TRACE_WORKERS, fitting, step_time
 from cluster.trace_events import Operation
 from cluster.trace_shares import PARTS, Cost, Shares, StepTimes
 from cluster.verdict import Verdict, judge, judge_folder
@@ -91,7 +91,10 @@ def test_only_workers_of_parameter_servers_are_compared(tmp_path: Path) -> None:
     assert [task.task for task in verdict.tasks] == ["chief-0", "worker-0", "worker-1", "ps-0"]
     assert [task.task for task in verdict.bottleneck.compared] == ["worker-0", "worker-1"]
     assert verdict.tasks[1].steps.source == "calls of step by the coordinator"
-    assert any(cost.what.type == "_MklMatMul" for cost in verdict.operations)
+    assert any(cost.what.type == "_MklMatMul" for cost in verdict.tasks[1].operations)
+    types = [row["type"] for row in verdict.to_document()["operations"]]
+    assert "MatMul" in types
+    assert not [name for name in types if name.startswith(("_Mkl", "_Fused"))]
 
 
 def test_the_document_is_json_and_says_all(tmp_path: Path) -> None:
@@ -128,6 +131,26 @@ def test_nothing_was_traced(tmp_path: Path) -> None:
     assert verdict.sentence == "nothing was traced"
     assert verdict.notes == ("no trace of worker-0: it ended",)
     assert json.dumps(verdict.to_document())
+
+
+@pytest.mark.parametrize("case", ["input", "compute", "communication", "servers"])
+def test_a_script_is_advised_nothing_that_only_the_spec_of_an_entrypoint_has(case: str, tmp_path: Path) -> None:
+    document = verdict_on(case, tmp_path).to_document()
+    assert fitting(document, script=False, cut="") == document
+    advice = fitting(document, script=True, cut="")["advice"]
+    assert advice
+    assert not [text for text in advice if "data.X" in text or "the spec's data" in text or "partition:" in text]
+    if case == "communication":
+        assert advice[0].startswith("a larger batch: the exchange")
+
+
+def test_a_capture_that_the_job_has_cut_short_is_not_to_be_longer() -> None:
+    still = Shares("worker-0", 0.3, StepTimes(), dict.fromkeys(PARTS, 0.0) | {"other": 1.0})
+    short = fitting(judged(still, strategy="none").to_document(), script=False, cut="it was cut short after 0.3 s")
+    assert short["sentence"] == "no steps could be told apart: the capture was cut short"
+    assert [text for text in short["advice"] if "longer" in text] == []
+    few = fitting(judged(shares("worker-0", steps=3), strategy="none").to_document(), script=False, cut="it was")
+    assert "only 3 steps were traced" in few["notes"]
 
 
 def test_without_steps_it_says_how_to_mark_them() -> None:
