@@ -53,7 +53,7 @@ def open_view(name: str, storage: str, folder: Path, task: str | None = None) ->
     if name != "latest" and ("://" in name or Path(name).is_dir()) and not is_run(name):
         if run_names(name) or is_empty(name):
             return StorageView(name, folder)
-        if "://" in name or not Path(storage, name).is_dir():
+        if "://" in name or "/" in name or not Path(storage, name).is_dir():
             raise RunNotFoundError("no run here", shown(name), "give a run directory, or a folder of them")
     return RunView(find_run(name, storage), folder, task)
 

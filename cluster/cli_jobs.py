@@ -175,6 +175,6 @@ def _print_table(rows: list[dict[str, Any]], none: str) -> None:
     for row in rows:
         code = f" · exit code {row['exit_code']}" if row.get("exit_code") else ""
         age = f" · {format_duration(row['age'])} ago" if row.get("age") is not None else ""
-        step = f" · step {row['step']}" if row.get("step") is not None else ""
+        step = f" · step {row['step']}" if row.get("step") else ""
         silent = f" · no word for {format_duration(row['silent_for'])}" if row.get("silent_for") else ""
         typer.echo(f"{row['id']:<{width}}  {row['status']}{code}{step}{age}{silent}")

@@ -77,7 +77,7 @@ def status(
     typer.echo("\n" + "\n".join(task_lines(found)))
     if found.result.get("error"):
         typer.echo(f"\nerror: {str(found.result['error']).strip()}")
-    todo = "stop" if found.status == "running" else "report"
+    todo = {"running": "stop", "unknown": "logs"}.get(found.status, "report")
     typer.echo(f"\nnext: tfcluster {todo} {shown(found.uri)}")
 
 

@@ -142,6 +142,12 @@ class Live:
         return (self.total - self.step) / rate if self.total and rate and self.step < self.total else None
 
     @property
+    def stepped(self) -> bool:
+        """Whether the leader has told of a step: of a script nobody does."""
+        life = None if self.leader is None else self.tasks.get(self.leader)
+        return life is not None and life.step is not None
+
+    @property
     def restarts(self) -> int:
         """New attempts of the whole job, and tasks restarted in their places."""
         return self.attempt - 1 + sum(life.restarts for life in self.tasks.values())
@@ -205,8 +211,10 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
 def progress_text(live: Live, now: float) -> str:
     """`epoch 2/3 · step 120 · 35 steps/s · 1m20s left · loss 0.12`: the least important last, where it may be cut.
 
-    A loop that has no epochs tells its total instead: `step 120 of 720`.
+    A loop that has no epochs tells its total instead: `step 120 of 720`. '' until a step was reported.
     """
+    if not live.stepped:
+        return ""
     epoch = f"{live.epoch} · " if live.epoch else ""
     of = f" of {live.total}" if live.total and not live.epoch else ""
     rate, left = live.rate(now), live.left(now)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 
 from cluster.errors import PreflightError, StorageError
 from cluster.locations import join, shown
-from cluster.runs import Watch, find_run, run_names
-from cluster.storage import open_filesystem, read_text, resolve
+from cluster.runs import Watch, find_run, read_result, run_names
+from cluster.storage import open_filesystem, resolve
 
 #: Whatever run of the job's name was the last, if it has not succeeded.
 LATEST = "latest"
@@ -64,7 +63,7 @@ def _latest(name: str, storage: str) -> Origin | None:
     mine = re.compile(re.escape(name) + r"-\d{8}-\d{6}-[0-9a-f]{4}")  # as `cluster.launcher` names them
     names = [found for found in run_names(storage) if mine.fullmatch(found)]
     for run in (join(storage, found) for found in reversed(names)):
-        if json.loads(read_text(run, "result.json") or "{}").get("status") == "succeeded":
+        if read_result(run)[0].get("status") == "succeeded":
             return None
         step = last_step(run)
         if step is not None:  # one that ended before its first checkpoint went on from the one before it, or from none

@@ -48,6 +48,7 @@ def run_document(run: Run, now: float) -> dict[str, Any]:
         "places": rows,
         "failures": [_mark_document(mark) for mark in run.timeline.failures()],
         "captures": list(run.timeline.captures.values()),
+        "trouble": run.trouble,
     }
 
 
@@ -67,7 +68,11 @@ def run_rows(run: Run, now: float) -> list[tuple[str, str]]:
         run: as it was read.
         now: seconds since the Unix epoch.
     """
-    rows = [("run", shown(run.uri)), ("status", status_text(run, now)), ("step", step_text(run, now))]
+    rows = [("run", shown(run.uri)), ("status", status_text(run, now))]
+    if run.trouble:
+        rows.append(("trouble", run.trouble))
+    if run.stepped:
+        rows.append(("step", step_text(run, now)))
     speed = speed_text(run, now)
     if speed:
         rows.append(("speed", speed))
@@ -96,6 +101,8 @@ def status_text(run: Run, now: float) -> str:
     if run.status == "running":
         phase = "" if run.live.phase == "running" else f", {run.live.phase}"
         return f"running for {seconds}{phase}{_last_word(run, now)}"
+    if run.status == "unknown":
+        return "nothing is known yet: it has told nothing"
     if run.status == "lost":
         return f"lost: its launcher is gone without a result; its last word came {ago(run.timeline.end, now)}"
     return f"{run.status} in {seconds}, {ago(run.timeline.end, now)}"
@@ -189,7 +196,8 @@ def capture_text(capture: Mapping[str, Any]) -> str:
     status = str(capture.get("status"))
     tasks = [task for task, trace in capture.get("tasks", {}).items() if trace]
     said = capture.get("verdict") or capture.get("reason") or ""
-    where = f" ({len(tasks)} tasks, {capture['folder']})" if status == "done" and "folder" in capture else ""
+    number = f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"
+    where = f" ({number}, {capture['folder']})" if status == "done" and "folder" in capture else ""
     return f"{status}{where}{f': {said}' if said else ''}"
 
 

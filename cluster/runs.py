@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import difflib
 import json
 import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cluster.errors import RunNotFoundError, StorageError, TfClusterError
+from cluster.event_lines import newest_steps, whole_lines
 from cluster.events import Event
 from cluster.live import Live
 from cluster.locations import join, shown
 from cluster.meters import Meters
+from cluster.shapes import is_event, is_result
 from cluster.storage import open_filesystem, read_text
 from cluster.tail import Tail
 from cluster.tasks import Task
@@ -31,7 +33,8 @@ class Run:
 
     Attributes:
         uri: the run directory.
-        status: running, lost (its launcher is gone without a result), succeeded, failed or interrupted.
+        status: running, lost (its launcher is gone without a result), succeeded, failed, interrupted, or unknown (it
+            has told nothing yet).
         tasks: state of each task, see `cluster.states`.
         step: the highest that a task reported.
         metrics: the newest value of each.
@@ -41,6 +44,7 @@ class Run:
         live: state, place and step of each task.
         meters: speed, learning curves, use of the machines.
         timeline: attempts, processes, failures, captures.
+        trouble: what of its files is damaged and was passed over, or ''.
     """
 
     uri: str
@@ -55,6 +59,12 @@ class Run:
     live: Live = field(default_factory=Live)
     meters: Meters = field(default_factory=lambda: Meters(Task("worker", 0)))
     timeline: Timeline = field(default_factory=Timeline)
+    trouble: str = ""
+
+    @property
+    def stepped(self) -> bool:
+        """Whether anybody has told of a step: of a script nobody does."""
+        return self.step > 0 or any(life.step is not None for life in self.live.tasks.values())
 
 
 def find_run(name: str, storage: str = "./runs") -> str:
@@ -62,9 +72,18 @@ def find_run(name: str, storage: str = "./runs") -> str:
 
     Raises:
         RunNotFoundError: there is none.
+        StorageError: a storage cannot be opened or listed.
     """
+    folder, _, file = name.rpartition("/")
+    if file == "events.jsonl" and ("://" in name or Path(name).is_file()):
+        raise RunNotFoundError("a file of a run instead of its directory", name, f"give {folder or '.'}")
+    if "://" in name and not name.partition("://")[2].partition("?")[0]:
+        open_filesystem(name)  # which says that it names no bucket
     if "://" in name or Path(name, "events.jsonl").is_file():
         return name
+    if "/" in name:
+        seen = "it has no events.jsonl" if Path(name).is_dir() else "there is no such folder"
+        raise RunNotFoundError("no such run", name, f"{seen}: give a run directory, or a run's name and --storage")
     known = run_names(storage)
     if name == "latest" and known:
         return join(storage, known[-1])
@@ -73,9 +92,24 @@ def find_run(name: str, storage: str = "./runs") -> str:
         return join(storage, matches[0])
     where = shown(storage) if "://" in storage else Path(storage).resolve()
     seen = f"{len(matches)} runs begin with {name!r}" if matches else f"{name!r} in {where}"
-    newest = ", ".join((matches or known)[-3:]) or "none"
+    near = "" if matches else nearest(name, known)
     todo = "give its directory, --storage where it is (runs/ beside its spec by default), or --address if submitted"
-    raise RunNotFoundError("no such run", seen, f"{todo}; here: {newest}")
+    newest = ", ".join((matches or known)[-3:]) or "none"
+    raise RunNotFoundError("no such run", seen, f"{f'did you mean {near}? ' if near else ''}{todo}; here: {newest}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """What a misspelt `name` most likely means: `latest`, or one of the runs, by its beginning too; '' if nothing.
+
+    Args:
+        name: as a person typed it.
+        known: names of runs; of several that are as near, the last is meant.
+    """
+    meant = {"latest": "latest"} if known else {}
+    for run in known:
+        beginnings = run, run[: len(name)], run[: len(name) + 1], run.rsplit("-", 3)[0]
+        meant |= dict.fromkeys(beginnings, run)
+    return "".join(meant[found] for found in difflib.get_close_matches(name, meant, n=1))
 
 
 def run_names(storage: str) -> list[str]:
@@ -106,7 +140,11 @@ def newest_running(storage: str) -> str | None:
         StorageError: it cannot be listed, or a run in it not be read.
     """
     uris = (join(storage, name) for name in reversed(run_names(storage)))
-    return next((uri for uri in uris if not read_text(uri, "result.json") and Watch(uri).goes_on()), None)
+    return next((uri for uri in uris if not read_result(uri)[0] and _runs(Watch(uri))), None)
+
+
+def _runs(watch: Watch) -> bool:
+    return watch.goes_on() and bool(watch.hostname)  # one that has told nothing is not known to run
 
 
 def is_run(uri: str) -> bool:
@@ -136,7 +174,8 @@ def read_run(uri: str, *, every_step: bool = True) -> Run:
     Raises:
         RunNotFoundError: it is not one.
     """
-    return summarise(uri, _events(uri, every_step=every_step), _result(uri))  # its end is in both
+    events = _events(uri, every_step=every_step)
+    return summarise(uri, events, *read_result(uri))  # its end is in both
 
 
 def glance(uri: str) -> Run:
@@ -145,7 +184,7 @@ def glance(uri: str) -> Run:
     Raises:
         RunNotFoundError: it is no run directory.
     """
-    result = _result(uri)
+    result, _ = read_result(uri)
     if "steps" not in result or "status" not in result:
         return read_run(uri, every_step=False)
     live = Live(phase=str(result["status"]))
@@ -155,8 +194,20 @@ def glance(uri: str) -> Run:
     )
 
 
-def _result(uri: str) -> dict[str, Any]:
-    return dict(json.loads(read_text(uri, "result.json") or "{}"))
+def read_result(uri: str) -> tuple[dict[str, Any], str]:
+    """What `result.json` says, {} where there is none, and what is wrong with it; a damaged one is taken for none.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    text = read_text(uri, "result.json")
+    if text is None:
+        return {}, ""
+    with contextlib.suppress(ValueError):
+        document = json.loads(text)
+        if is_result(document):
+            return dict(document), ""
+    return {}, "result.json is damaged, and is passed over"
 
 
 def _events(uri: str, *, every_step: bool) -> Iterator[Event]:
@@ -164,69 +215,33 @@ def _events(uri: str, *, every_step: bool) -> Iterator[Event]:
     filesystem, base = open_filesystem(uri)
     try:
         with filesystem.open_input_stream(f"{base.rstrip('/')}/events.jsonl") as stream:
-            yield from parsed(_lines(stream) if every_step else newest_steps(_lines(stream)))
+            lines = whole_lines(stream)
+            yield from parsed(lines if every_step else newest_steps(lines))
     except (FileNotFoundError, NotADirectoryError):
         raise RunNotFoundError("not a run directory", shown(uri), "it has no events.jsonl") from None
     except OSError as error:
         raise StorageError("events.jsonl cannot be read", shown(uri), str(error).splitlines()[0]) from None
 
 
-def _lines(stream: Any) -> Iterator[str]:
-    """The whole lines of `stream`: the last may still be being written."""
-    rest = b""
-    while data := bytes(stream.read(1 << 18)):
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace")
-
-
-#: What differs between steps of one task that tell of the same things.
-_NUMBERS = b"0123456789.+-"
-
-
-def newest_steps(lines: Iterable[str]) -> Iterator[str]:
-    """Whole lines of events, without steps that later ones of the same task outdate before anything else happens.
-
-    Of steps that tell of the same things, such as the same metrics, the newest two remain, which tell the speed, and
-    the first, from which on the average counts. Most lines of a long run are steps, and to parse one takes ten times as
-    long as to see that it need not be parsed.
-    """
-    held: dict[tuple[object, ...], tuple[tuple[int, str], ...]] = {}
-    for number, line in enumerate(lines):
-        if '"kind": "step"' in line[:64]:
-            index = line[: line.find(",", line.find('"index": '))].rpartition(" ")[2]
-            names = line[line.find('"metrics"') :].split('"')[1::2]  # which may have numbers in them
-            key = index, line.encode().translate(None, _NUMBERS), *names
-            first, later = held.get(key, ())[:1], held.get(key, ())[1:]
-            held[key] = (*first, *later[-1:], (number, line))
-            continue
-        if held:
-            yield from _in_order(held.values())
-            held.clear()
-        yield line
-    yield from _in_order(held.values())
-
-
-def _in_order(held: Iterable[tuple[tuple[int, str], ...]]) -> list[str]:
-    return [line for _, line in sorted(itertools.chain.from_iterable(held))]
-
-
 def parsed(lines: Iterable[str]) -> Iterator[Event]:
-    """The events in whole lines; one that a full disk has cut is passed over."""
+    """The events in whole lines; one that a full disk has cut, or of a shape that is not ours, is passed over."""
     for line in lines:
         with contextlib.suppress(ValueError):
-            yield Event.from_line(line)
+            event = Event.from_line(line)
+            if is_event(event):
+                yield event
 
 
-def summarise(uri: str, events: Iterable[Event], result: dict[str, Any]) -> Run:
+def summarise(uri: str, events: Iterable[Event], result: dict[str, Any], trouble: str = "") -> Run:
     """How the run of `events` is doing."""
     story = Story()
     for event in events:
         story.take(event)
     alive = not story.ended and launcher_alive(story.about)
-    status = str(result.get("status") or story.ended or ("running" if alive else "lost"))
+    seen = "unknown" if story.last is None else "running" if alive else "lost"
+    status = str(result.get("status") or story.ended or seen)
     story.timeline.finish(status == "running", time.time())
-    if status != "running":
+    if status not in ("running", "unknown"):
         story.live.end(status)
     return Run(
         uri,
@@ -241,6 +256,7 @@ def summarise(uri: str, events: Iterable[Event], result: dict[str, Any]) -> Run:
         story.live,
         story.meters,
         story.timeline,
+        trouble,
     )
 
 
@@ -323,15 +339,30 @@ def started_at(pid: int) -> str:
     return "" if state in "ZX" else f"{boot}-{ticks}"
 
 
+def check_told(run: Run) -> None:
+    """Whether anything is known of a run.
+
+    Raises:
+        RunNotFoundError: it has told nothing.
+    """
+    if run.status == "unknown":
+        todo = "no event is in its events.jsonl: wait for one, or remove the directory if nothing runs"
+        raise RunNotFoundError("the run has told nothing yet", shown(run.uri), todo)
+
+
 def stop(run: Run, patience: float = 60.0) -> bool:
     """Ask the launcher of `run` to end in order, and wait for it; False when it had ended before.
 
     Raises:
-        RunNotFoundError: its launcher runs on another machine, or belongs to another user.
+        RunNotFoundError: its launcher runs on another machine, belongs to another user, or is not known.
         TfClusterError: it did not end within `patience` seconds.
     """
+    check_told(run)
     if run.status != "running":
         return False
+    if not isinstance(run.about.get("pid"), int) or not run.about.get("hostname"):
+        todo = "look where it was started: its events.jsonl does not tell"
+        raise RunNotFoundError("where the launcher runs is not known", shown(run.uri), todo)
     if run.about.get("hostname") != os.uname().nodename:
         job, host = run.about.get("job_id"), run.about.get("hostname")
         todo = f"tfcluster stop {job} --address http://HEAD:8265" if job else f"stop it on {host}"

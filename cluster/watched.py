@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from cluster.errors import RunNotFoundError
-from cluster.events import Event
+from cluster.event_lines import newest_steps
 from cluster.live import Live, TaskLife, progress_text, states_text
 from cluster.locations import shown
-from cluster.runs import is_run, launcher_alive, newest_steps
+from cluster.runs import is_run, launcher_alive, parsed, read_result
 from cluster.silence import silence_text
 from cluster.spec import parse
 from cluster.states import TROUBLE
@@ -111,6 +111,7 @@ class Watched:
 
     def __post_init__(self) -> None:
         self._events = Tail(self.uri, "events.jsonl")
+        self._result: dict[str, Any] = {}
         if not is_run(self.uri):
             raise RunNotFoundError("not a run directory", shown(self.uri), "it has no events.jsonl")
         with contextlib.suppress(Exception):  # a spec of another version: tasks appear with their events
@@ -122,13 +123,13 @@ class Watched:
         Raises:
             StorageError: the storage does not answer.
         """
-        for line in newest_steps(self._events.lines()):
-            with contextlib.suppress(ValueError):  # a full disk may have cut one
-                event = Event.from_line(line)
-                self.about = dict(event.data) if event.kind == "run_started" else self.about
-                self.live.take(event)
+        for event in parsed(newest_steps(self._events.lines())):
+            self.about = dict(event.data) if event.kind == "run_started" else self.about
+            self.live.take(event)
         if not self.live.ended and self.about and not launcher_alive(self.about):
             self.live.end("lost")
+        if self.live.ended:
+            self._result, _ = read_result(self.uri)
 
     def view(self) -> View:
         """How the run is doing."""
@@ -136,7 +137,7 @@ class Watched:
         columns, rows = _cells(live, now)
         silence = silence_text(live, self.about, self.uri, self.clock())
         trouble = any(life.state in TROUBLE for life in live.tasks.values())
-        progress, states = _progress(live, now), states_text(live)
+        progress, states = _progress(live, self._seconds(now), now), states_text(live)
         return View(
             shown(self.uri), progress, states, silence, columns, rows, live.step, live.total, trouble, live.ended
         )
@@ -147,12 +148,20 @@ class Watched:
         here = self.about.get("hostname") == os.uname().nodename
         return self.clock() if here and not self.live.ended else self.live.at
 
+    def _seconds(self, now: float) -> float | None:
+        """How long it took, as its result tells, or takes so far; None where that is not known."""
+        if "seconds" in self._result:
+            return float(self._result["seconds"])
+        return max(0.0, now - self.live.begun) if self.live.begun else None
 
-def _progress(live: Live, now: float) -> str:
-    since = f" · {format_duration(max(0.0, now - live.begun))}" if live.begun else ""
-    attempt = f" · attempt {live.attempt}" if live.attempt > 1 else ""
-    saved = f" · checkpoint {live.checkpoint}" if live.checkpoint is not None else ""
-    return f"{live.phase}{since}{attempt} · {progress_text(live, now)}{saved}"
+
+def _progress(live: Live, seconds: float | None, now: float) -> str:
+    if not live.at:
+        return "nothing is known yet: it has told nothing"
+    since = f"{live.phase} · {format_duration(seconds)}" if seconds is not None else live.phase
+    attempt = f"attempt {live.attempt}" if live.attempt > 1 else ""
+    saved = f"checkpoint {live.checkpoint}" if live.checkpoint is not None else ""
+    return " · ".join(part for part in (since, attempt, progress_text(live, now), saved) if part)
 
 
 def _row(task: Task, life: TaskLife, now: float) -> list[str]:

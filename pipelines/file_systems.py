@@ -23,7 +23,7 @@ def open_file_system(uri: str) -> tuple[FileSystem, str]:
     """The file system of `uri`, and the path there.
 
     Raises:
-        CannotOpenError: an unknown scheme, or one whose file system does not answer or lacks something here.
+        CannotOpenError: an unknown scheme, no bucket, or one whose file system does not answer or lacks something here.
     """
     import pyarrow as pa
     from pyarrow import fs
@@ -34,6 +34,8 @@ def open_file_system(uri: str) -> tuple[FileSystem, str]:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         needs = NEEDS.get(uri.partition("://")[0])
         raise CannotOpenError(f"{said}; {needs}" if needs else said) from None
+    if found[0].type_name in ("s3", "gcs", "abfs") and not found[1].strip("/"):
+        raise CannotOpenError(f"it names no bucket: write {uri.partition('://')[0]}://BUCKET/FOLDER")
     return found
 
 

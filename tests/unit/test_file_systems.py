@@ -28,6 +28,12 @@ def test_another_scheme_is_not_told_of_java() -> None:
     assert "JAVA_HOME" not in str(raised.value)
 
 
+@pytest.mark.parametrize("uri", ["s3://", "gs://", "s3://?region=eu-1"])
+def test_an_object_store_without_a_bucket(uri: str) -> None:
+    with pytest.raises(CannotOpenError, match=f"it names no bucket: write {uri[:2]}://BUCKET/FOLDER"):
+        open_file_system(uri)
+
+
 def test_a_file_system_and_the_path_there(tmp_path: Path) -> None:
     found, path = open_file_system(tmp_path.as_uri())
     assert (found.type_name, path) == ("local", str(tmp_path))

@@ -168,6 +168,15 @@ def test_progress_as_text(events: list[Event], text: str) -> None:
     assert progress_text(made, events[-1].at) == text
 
 
+def test_of_steps_that_nobody_told_nothing_is_said() -> None:
+    made = live(*placed(FIRST, SECOND), Event("task_ready", 1, FIRST))
+    assert (made.stepped, progress_text(made, 9.0)) == (False, "")
+    made.take(step(5, 3.0, SECOND))
+    assert (made.stepped, progress_text(made, 9.0)) == (False, "")  # the leader's count
+    made.take(step(0, 4.0))
+    assert (made.stepped, progress_text(made, 9.0)) == (True, "step 0")
+
+
 def test_use_of_a_task_that_is_not_of_this_job_is_passed_over() -> None:
     made = live(*placed(FIRST), Event("usage", 1, data={"tasks": {"worker-7": {"cpus": 1.0, "memory": 1}}}))
     assert list(made.tasks) == [FIRST]

@@ -65,6 +65,12 @@ def test_latest_begins_afresh_where_there_is_none_and_after_a_success(storage: P
     assert found(storage) is None
 
 
+def test_a_damaged_result_is_not_taken_for_a_success(storage: Path) -> None:
+    run = make(storage, NAMES[0], 10)
+    (run / "result.json").write_text('{"status": "succeeded"')
+    assert found(storage) == Origin(str(run), 10)
+
+
 @pytest.mark.parametrize("resume", [f"runs/{NAMES[0]}", NAMES[0], "flights-20261124-0300"])
 def test_a_run_by_its_path_or_by_its_name(storage: Path, resume: str) -> None:
     run = make(storage, NAMES[0], 10, 20, status="succeeded")

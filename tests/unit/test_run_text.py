@@ -13,6 +13,7 @@ from cluster.cli import main
 from cluster.events import Event
 from cluster.run_text import ago, aligned, capture_text, count, last_captures, run_document, run_rows, task_lines
 from cluster.runs import Run, read_run, summarise
+from cluster.tasks import Task
 from tests.made_runs import BEGAN, Made, failed, lost, own_loop, running, succeeded, thousand
 
 
@@ -76,8 +77,34 @@ def test_a_run_that_is_over_has_a_total_but_no_time_left(tmp_path: Path) -> None
 
 def test_a_run_that_has_hardly_begun(tmp_path: Path) -> None:
     run = read_run(Made(tmp_path, "job-1", alive=True).uri)
-    assert rows_of(run)["step"] == "0"
+    assert "step" not in rows_of(run)
     assert task_lines(run) == ["no task has been placed yet"]
+
+
+def test_of_a_script_whose_steps_nobody_knows_none_are_told(tmp_path: Path) -> None:
+    made = Made(tmp_path, "job-1")
+    made.start(1.0, [Task("worker", 0)])
+    made.end(30.0, "succeeded", steps=0)
+    run = read_run(made.uri)
+    assert "step" not in rows_of(run)
+    assert run_document(run, BEGAN + 300)["step"] == 0
+
+
+def test_a_run_that_has_told_nothing(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").touch()
+    run = read_run(str(tmp_path))
+    assert rows_of(run)["status"] == "nothing is known yet: it has told nothing"
+    document = run_document(run, BEGAN)
+    assert (document["status"], document["seconds"], document["last_word"]) == ("unknown", 0.0, None)
+
+
+def test_a_damaged_result_is_told_of(tmp_path: Path) -> None:
+    made = succeeded(tmp_path)
+    assert "trouble" not in rows_of(read_run(made.uri))
+    made.directory.write("result.json", '{"status": "succ')
+    rows = rows_of(read_run(made.uri))
+    assert rows["trouble"] == "result.json is damaged, and is passed over"
+    assert rows["status"].startswith("succeeded in 3m3")  # as its last event tells
 
 
 def test_of_many_tasks_those_that_are_alike_share_a_line(tmp_path: Path) -> None:
@@ -127,6 +154,12 @@ def test_refusals_hide_no_capture() -> None:
     assert [capture["id"] for capture in last_captures(run)] == ["0", "2", "5"]
 
 
+def test_tasks_of_a_capture_are_counted() -> None:
+    done = {"status": "done", "folder": "f", "tasks": {"worker-0": 9, "worker-1": 0}, "verdict": "v"}
+    assert capture_text(done) == "done (1 task, f): v"
+    assert capture_text(done | {"tasks": {"worker-0": 9, "worker-1": 9}}) == "done (2 tasks, f): v"
+
+
 def test_a_capture_that_goes_on_and_one_that_was_refused() -> None:
     assert capture_text({"status": "tracing"}) == "tracing"
     assert capture_text({"status": "refused", "reason": "another one goes on"}) == "refused: another one goes on"
@@ -150,6 +183,18 @@ def test_the_command(as_json: bool, tmp_path: Path, monkeypatch, capsys):
     assert "\nworker-1  failed   10.0.0.2  2000\n" in out
     assert "error: worker-0, worker-1 failed: ValueError: bad phase" in out
     assert out.endswith(f"next: tfcluster report {made.uri}\n")
+
+
+def test_a_list_goes_on_past_a_damaged_result_and_tells_no_steps_of_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    succeeded(tmp_path).directory.write("result.json", "{")
+    Made(tmp_path, "script", alive=True).start(1.0, [Task("worker", 0)])
+    monkeypatch.setattr(sys, "argv", ["tfcluster", "list", "--storage", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    said = [line.partition("  ")[2].strip() for line in capsys.readouterr().out.splitlines()]
+    assert sorted(said) == ["running", "succeeded · step 4000"]
 
 
 def test_a_long_stream_of_events_is_read_line_by_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import RunNotFoundError, StorageError, TfClusterError
+from cluster.event_lines import newest_steps
 from cluster.events import Event
 from cluster.locations import join
 from cluster.runs import (
@@ -23,8 +24,8 @@ from cluster.runs import (
     glance,
     is_run,
     launcher_alive,
+    nearest,
     newest_running,
-    newest_steps,
     read_run,
     run_names,
     started_at,
@@ -115,6 +116,47 @@ def test_no_such_run(runs: Path, name: str, seen: str) -> None:
     with pytest.raises(RunNotFoundError, match=seen) as caught:
         find_run(name, str(runs))
     assert "flights-20260102-b" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("latst", "latest"),
+        ("flight-2026", "flights-20260102-b"),  # the newest of those that are as near
+        ("digts", "digits-20260101-c"),
+        ("digits-20260101-d", "digits-20260101-c"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(runs: Path, name: str, meant: str) -> None:
+    with pytest.raises(RunNotFoundError, match=rf"no such run · .* · did you mean {meant}\? give its directory"):
+        find_run(name, str(runs))
+
+
+def test_a_name_that_is_like_none_is_answered_without_a_guess(runs: Path) -> None:
+    assert nearest("quux", run_names(str(runs))) == ""
+    assert nearest("latst", []) == ""
+
+
+def test_a_path_that_is_no_run_is_not_looked_for_in_the_storage(runs: Path) -> None:
+    with pytest.raises(RunNotFoundError, match=r"no such run · /nonexist · there is no such folder"):
+        find_run("/nonexist", str(runs))
+    with pytest.raises(RunNotFoundError, match=r"no such run · .*/notes · it has no events.jsonl"):
+        find_run(str(runs / "notes"), str(runs))
+
+
+def test_a_uri_without_a_bucket_is_no_run(runs: Path) -> None:
+    with pytest.raises(StorageError, match="it names no bucket"):
+        find_run("s3://", str(runs))
+
+
+def test_a_file_of_a_run_names_its_folder(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = runs / "digits-20260101-c"
+    for name, meant in ((f"{folder}/events.jsonl", folder), ("s3://b/x/events.jsonl", "s3://b/x")):
+        with pytest.raises(RunNotFoundError, match=f"a file of a run instead of its directory · .* · give {meant}$"):
+            find_run(name, str(runs))
+    monkeypatch.chdir(folder)
+    with pytest.raises(RunNotFoundError, match=r"give \.$"):
+        find_run("events.jsonl", str(runs))
 
 
 def test_no_runs_at_all(tmp_path: Path) -> None:
@@ -320,6 +362,77 @@ def test_of_a_run_that_has_ended_a_glance_reads_its_result_only(tmp_path: Path) 
     assert (glance(str(going)).status, glance(str(going)).step) == ("running", 5)
     with pytest.raises(RunNotFoundError, match="not a run directory"):
         glance(str(tmp_path))
+
+
+DAMAGED = ["", "{", "[1]", "3", '{"seconds": "long"}', '{"status": 1}', '{"status": "failed", "steps": null}']
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_result_is_passed_over_and_told_of(tmp_path: Path, text: str) -> None:
+    ended = Event("run_ended", 1, data={"status": "failed", "exit_code": 5})
+    folder = make_run(tmp_path, "job-1", 0.0, about(), Event("step", 1, FIRST, {"step": 5, "metrics": {}}), ended)
+    assert read_run(str(folder)).trouble == ""
+    (folder / "result.json").write_text(text)
+    for run in (read_run(str(folder)), glance(str(folder))):
+        assert (run.status, run.step, run.result) == ("failed", 5, {})
+        assert run.trouble == "result.json is damaged, and is passed over"
+
+
+def test_a_run_with_a_damaged_result_is_among_those_that_run(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "job-1", 0.0, about())
+    (folder / "result.json").write_text("{")
+    assert newest_running(str(tmp_path)) == str(folder)
+
+
+def test_a_run_that_has_told_nothing(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "job-1", 1.0, about())
+    silent = make_run(tmp_path, "job-2", 2.0, about())
+    (silent / "events.jsonl").write_text("")
+    run = read_run(str(silent))
+    assert (run.status, run.timeline.seconds, glance(str(silent)).status) == ("unknown", 0.0, "unknown")
+    with pytest.raises(RunNotFoundError, match="the run has told nothing yet"):
+        stop(run)
+    assert newest_running(str(tmp_path)) == str(folder)
+
+
+def test_stop_where_nobody_told_of_the_launcher() -> None:
+    with pytest.raises(RunNotFoundError, match="where the launcher runs is not known · job-1"):
+        stop(summarise("job-1", [Event("attempt_started", 1)], {}))
+
+
+STRANGE = [
+    {"kind": "step", "metrics": {}},
+    {"kind": "step", "step": "many"},
+    {"kind": "step", "step": 7, "metrics": None},
+    {"kind": "step", "step": 7, "metrics": {"loss": "low"}},
+    {"kind": "step", "step": 7, "role": "boss"},
+    {"kind": "step", "step": 7, "index": None},
+    {"kind": "step", "step": 7, "at": "noon"},
+    {"kind": ["step"], "step": 7},
+    {"kind": "evaluated"},
+    {"kind": "checkpoint"},
+    {"kind": "usage", "tasks": {"worker-0": {}}},
+    {"kind": "run_ended"},
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
+def test_an_event_of_a_wrong_shape_is_passed_over(tmp_path: Path, strange: dict[str, Any]) -> None:
+    folder = make_run(tmp_path, "job-1", 0.0, about(), Event("step", 1, FIRST, {"step": 5, "metrics": {}}))
+    line = {"at": time.time(), "attempt": 1, "role": "worker", "index": 0, **strange}
+    with open(folder / "events.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+    for every_step in (True, False):
+        run = read_run(str(folder), every_step=every_step)
+        assert (run.status, run.step, list(run.tasks)) == ("running", 5, ["worker-0"])
+
+
+@pytest.mark.parametrize("line", [{"kind": "placed"}, {"kind": "placed", "nodes": {"boss": ""}}], ids=str)
+def test_a_placement_of_a_wrong_shape_is_passed_over(tmp_path: Path, line: dict[str, Any]) -> None:
+    folder = make_run(tmp_path, "job-1", 0.0, about())
+    with open(folder / "events.jsonl", "a") as file:
+        file.write(json.dumps({"at": 1.0, "attempt": 1, **line}) + "\n")
+    assert read_run(str(folder)).status == "running"
 
 
 @pytest.mark.parametrize("name", ["nothing", "notes"])

@@ -105,6 +105,25 @@ def test_the_whole_table_as_text(written: Written) -> None:
     ]
 
 
+def test_of_a_script_no_steps_are_told(written: Written) -> None:
+    written.start(FIRST)
+    assert text(written)[1] == "running · 30.0s"
+
+
+def test_a_run_that_has_told_nothing(written: Written) -> None:
+    written.add()
+    Path(written.uri, "events.jsonl").touch()
+    assert text(written)[1] == "nothing is known yet: it has told nothing"
+
+
+def test_a_run_that_is_over_took_as_long_as_its_result_tells(written: Written) -> None:
+    written.start(FIRST)
+    written.add(Event("run_ended", 1, data={"status": "succeeded"}, at=1011.6))
+    assert text(written)[1] == "succeeded · 11.6s"
+    Path(written.uri, "result.json").write_text('{"status": "succeeded", "seconds": 20.4}')
+    assert text(written)[1] == "succeeded · 20.4s"
+
+
 def test_a_loop_of_ones_own_has_a_bar(written: Written) -> None:
     written.start(FIRST)
     for number, at in ((0, 1010.0), (240, 1034.0)):
