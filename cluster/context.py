@@ -16,7 +16,7 @@ from cluster.feed import Feed
 from cluster.held import fetched, held
 from cluster.launch import Launch
 from cluster.locations import join
-from cluster.reports import Reports, total_of
+from cluster.reports import Reports, metrics_of, step_of, total_of
 from cluster.spec import JobSpec
 from cluster.spec_parts import DataSpec
 from cluster.stops import Stops
@@ -273,9 +273,13 @@ class TaskContext:
         """Report progress and metrics; call it as often as you like, at most ten a second are sent.
 
         On the evaluator the metrics belong to the checkpoint at hand, and are sent when it is done with.
+
+        Raises:
+            SpecError: `step` is no whole number, 0 or more, or a metric is no number; NaN and infinities are.
         """
-        self._window.before(int(step) + 1)
-        self._reports.keep(int(step), {name: float(value) for name, value in metrics.items()})
+        step, found = step_of(step), metrics_of(metrics)
+        self._window.before(step + 1)
+        self._reports.keep(step, found)
         if self.role != "evaluator":
             self._reports.flush(if_due=True)
 

@@ -79,7 +79,7 @@ class Instruments:
             return False
         try:
             self._directory.write(CURVE, chart.draw(points, self.meters.restarted_at))
-        except StorageError:
+        except (StorageError, ArithmeticError, ValueError):  # no metric's value may cost the result
             return False
         return True
 

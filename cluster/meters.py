@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.curves import Curves
 from cluster.events import Event
+from cluster.metric_names import metric_name
 from cluster.states import FOR_ALL, State, state_after
 from cluster.tasks import Task, task_named
 
@@ -253,12 +254,15 @@ class Meters:
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics that are numbers, also of an event that was read from a file, where NaN is text."""
+    """The metrics that are numbers, also of an event that was read from a file, where NaN is text.
+
+    Their names are fit to be shown, also those of an event that another version wrote.
+    """
     found = {}
     for name, value in metrics.items():
         try:
-            found[str(name)] = float(value)
-        except (TypeError, ValueError):
+            found[metric_name(str(name))] = float(value)
+        except (TypeError, ValueError, OverflowError):
             continue
     return found
 

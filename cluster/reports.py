@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cluster.channel import Channel
 from cluster.errors import SpecError
 from cluster.input_share import InputShare
+from cluster.metric_names import metric_name
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
 REPORT_SECONDS = 0.1
 #: Tasks beside the leader that may report as often as it does; of more, each reports less often.
 OTHERS = 25
+#: The largest step that TensorBoard's files can hold.
+MOST_STEPS = 2**63 - 1
 
 
 class Reports:
@@ -89,3 +92,46 @@ def total_of(value: Any) -> int:
         todo = "set it to the steps of the whole training, as an int; where they are not known, leave it alone"
         raise SpecError("ctx.total_steps is a whole number, 1 or more", repr(value), todo)
     return total
+
+
+def step_of(value: Any) -> int:
+    """A step that a train function reports, as a whole number; what `int` takes is one.
+
+    Raises:
+        SpecError: it is no number, below 0, or larger than any file can hold.
+    """
+    try:
+        step = int(value)
+    except (TypeError, ValueError, OverflowError):
+        step = -1
+    if not 0 <= step <= MOST_STEPS:
+        todo = "report the steps that are done so far, as an int"
+        raise SpecError("a reported step is a whole number, 0 or more", _seen(value), todo)
+    return step
+
+
+def metrics_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics that a train function reports: their values as numbers, their names fit to be shown.
+
+    Raises:
+        SpecError: a value is no number.
+    """
+    found = {}
+    for name, value in metrics.items():
+        try:
+            found[metric_name(name)] = float(value)
+        except (TypeError, ValueError, OverflowError):
+            todo = "report one value of an array or tensor, such as its mean, and leave out what is not known"
+            raise SpecError(
+                "a reported metric is one number that a float can hold", f"{metric_name(name)}={_seen(value)}", todo
+            ) from None
+    return found
+
+
+def _seen(value: Any) -> str:
+    """`value` in a few words of one line."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # a whole number of thousands of digits
+        text = f"{type(value).__name__} of very many digits"
+    return text if len(text) <= 100 else text[:99] + "…"

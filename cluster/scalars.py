@@ -35,7 +35,9 @@ def scalars(at: float, step: int, values: Mapping[str, float]) -> bytes:
         step: on TensorBoard's horizontal axis; not negative.
         values: by tag.
     """
-    found = b"".join(_bytes(1, _bytes(1, tag.encode()) + _float(2, value)) for tag, value in values.items())
+    found = b"".join(
+        _bytes(1, _bytes(1, tag.encode(errors="replace")) + _float(2, value)) for tag, value in values.items()
+    )
     return _framed(_double(1, at) + _varint(2 << 3) + _varint(step) + _bytes(5, found))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from cluster.metric_names import metric_name
+
 if TYPE_CHECKING:
     from cluster.context import TaskContext
 
@@ -67,7 +69,7 @@ def pictures(scalars_class: Any) -> Any:
 
 def plain_metrics(logs: Any) -> dict[str, float]:
     """Keras' logs as numbers; {} for a step on a parameter server's worker, whose logs are still there."""
-    return {name: float(value) for name, value in logs.items()} if isinstance(logs, dict) else {}
+    return {metric_name(name): float(value) for name, value in logs.items()} if isinstance(logs, dict) else {}
 
 
 def write_graphs(model: Any) -> None:

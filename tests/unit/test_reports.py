@@ -9,7 +9,7 @@ import pytest
 
 from cluster.channel import Channel
 from cluster.errors import SpecError
-from cluster.reports import OTHERS, Reports, total_of
+from cluster.reports import MOST_STEPS, OTHERS, Reports, metrics_of, step_of, total_of
 from pipelines.busy import reads
 
 
@@ -107,6 +107,55 @@ def test_a_total_that_is_no_number_of_steps(value: Any) -> None:
     with pytest.raises(SpecError) as caught:
         total_of(value)
     assert str(caught.value).startswith(f"ctx.total_steps is a whole number, 1 or more · {value!r} · set it to ")
+
+
+@pytest.mark.parametrize(
+    "value", [0.5, 1, True, np.float32(0.5), np.array(3), np.array([2.0]), float("nan"), float("inf")]
+)
+@pytest.mark.filterwarnings("ignore:Conversion of an array")
+def test_a_metric_is_any_number(value: Any) -> None:
+    found = metrics_of({"loss": value})["loss"]
+    assert type(found) is float
+    assert repr(found) == repr(float(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [
+        (None, "None"),
+        ("x", "'x'"),
+        (np.ones(3), "array([1., 1., 1.])"),
+        (np.ones((2, 2)), "array([[1., 1.], [1., 1.]])"),
+        ([1], "[1]"),
+        (1j, "1j"),
+        (10**400, "1" + 98 * "0" + "…"),
+        (10**5000, "int of very many digits"),
+    ],
+    ids=range(8),
+)
+def test_a_metric_that_is_no_number_is_named(value: Any, seen: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        metrics_of({"accuracy": 0.5, "lo\nss": value})
+    assert str(caught.value).startswith(
+        f"a reported metric is one number that a float can hold · lo\\nss={seen} · report one value of "
+    )
+
+
+def test_a_metric_whose_name_breaks_lines_or_files_is_reported_under_one_that_does_not() -> None:
+    assert metrics_of({"bad\udc80": 1.0, "a\nb": 2.0}) == {r"bad\udc80": 1.0, r"a\nb": 2.0}
+
+
+@pytest.mark.parametrize("value", [0, 7, np.int64(7), np.array(7), 7.0, MOST_STEPS])
+def test_a_step_is_any_whole_number(value: Any) -> None:
+    assert type(step_of(value)) is int
+    assert step_of(value) == value
+
+
+@pytest.mark.parametrize("value", [-5, -1, "a", None, [1], float("nan"), float("inf"), MOST_STEPS + 1])
+def test_a_step_that_is_none(value: Any) -> None:
+    with pytest.raises(SpecError) as caught:
+        step_of(value)
+    assert str(caught.value).startswith(f"a reported step is a whole number, 0 or more · {value!r} · report the steps ")
 
 
 def test_a_task_that_reads_tells_how_busy_that_is(line: Line) -> None:

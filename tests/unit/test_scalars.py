@@ -7,6 +7,7 @@ import math
 import struct
 from pathlib import Path
 from typing import Any, cast
+from xml.etree import ElementTree
 
 import pytest
 
@@ -152,6 +153,28 @@ def test_of_very_many_names_of_metrics_the_first_are_shown(directory: RunDirecto
     for number in range(3 * MAX_METRICS):
         instruments.take(reported(number, float(number), **cast("Any", {f"loss_{number}": 1.0})))
     assert len(board(directory)["reports"]) == MAX_METRICS
+
+
+def test_nothing_that_a_metric_is_called_or_worth_ends_the_run(directory: RunDirectory) -> None:
+    instruments = Instruments(LEADER, (LEADER, Task("evaluator", 0)), directory)
+    odd = {"bad\udc80": 1.0, "two\nlines": 1.0, "\x1b[1m": 1e308, "x" * 10_000: 1.0, "huge": 10**400, "loss": 0.5}
+    for number in (1, 2, 2**70):
+        instruments.take(reported(number, float(number), **cast("Any", odd)))
+        instruments.take(Event("evaluated", 1, Task("evaluator", 0), {"step": number, "metrics": odd}, float(number)))
+    seen = board(directory)
+    assert seen["reports"]["loss"] == [(1, 0.5), (2, 0.5)]
+    names = {r"bad\udc80", r"two\nlines", r"\x1b[1m", "x" * 199 + "…", "loss"}
+    assert set(seen["evaluator"]) == names
+    assert set(seen["reports"]) == names | {"steps_per_second", "examples_per_second"}
+    assert instruments.result()["curve"] == "curve.svg"
+    drawn = "".join(ElementTree.parse(directory.local / "curve.svg").getroot().itertext())
+    assert r"bad\udc80" in drawn
+
+
+def test_a_tag_that_is_no_text_is_written(tmp_path: Path) -> None:
+    path = tmp_path / event_file(1e9)
+    path.write_bytes(header(1e9) + scalars(1e9, 1, {"bad\udc80": 1.0}))
+    assert [value.tag for value in events_in(path)[1].summary.value] == ["bad?"]
 
 
 def test_the_result_tells_of_the_curves(directory: RunDirectory) -> None:
