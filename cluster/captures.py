@@ -133,10 +133,14 @@ class Captures:
     def cut(self, why: str) -> None:
         """Have every task end the capture that goes on before its time, and say so in what it says."""
         if self._now is not None:
-            took, asked = max(0.0, time.monotonic() - self._began - LEAD), self._now.seconds
-            if asked is not None and took < _NEARLY * asked:
-                self._now.cut = f"it was cut short after {took:.1f} s of {asked:g} s: {why}"
+            self._note_cut(self._now, why)
             self.end()
+
+    def _note_cut(self, capture: Capture, why: str) -> None:
+        """Note that a capture ends now, if that is before its time."""
+        took, asked = max(0.0, time.monotonic() - self._began - LEAD), capture.seconds
+        if asked is not None and took < _NEARLY * asked and not capture.cut:
+            capture.cut = f"it was cut short after {took:.1f} s of {asked:g} s: {why}"
 
     def end(self) -> None:
         """Have every task end the capture that goes on."""
@@ -263,6 +267,7 @@ class Captures:
         staging = self._staging(capture.id)
         document = capture.document("failed", reason=capture.nothing)
         if capture.sizes:
+            self._note_cut(capture, "its tasks ended")
             names = [f"{task}{SUFFIX}" for task in capture.sizes]
             try:
                 capture.folder = f"{FOLDER}/{_place(staging, names, self._directory.local / FOLDER)}"

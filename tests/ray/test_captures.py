@@ -62,7 +62,7 @@ class Launcher:
         self.told.append((str(task), str(command["kind"])))
 
     def ask(self, *tasks: Task) -> None:
-        self.captures.request("c", {"kind": "profile", "seconds": 1}, tasks)
+        self.captures.request("c", {"kind": "profile", "seconds": 100}, tasks)
 
     def traced(self, task: Task, path: Path, supervisor: Any) -> None:
         message = {"id": "c", "status": "traced", "path": str(path), "notes": ["cut short"]}
@@ -111,7 +111,11 @@ def test_a_verdict_is_waited_for_and_kept_beside_the_traces(tmp_path: Path, larg
     verdict = json.loads((run.folder / run.said[-1]["folder"] / "verdict.json").read_text())
     assert verdict["sentence"] == run.said[-1]["verdict"]
     assert not verdict["sentence"].startswith("no verdict")
-    assert verdict["notes"][0] == run.said[-1]["notes"][0] == "the trace of worker-0: cut short"
+    short, of_task = run.said[-1]["notes"]
+    assert short.startswith("it was cut short after ")
+    assert short.endswith(" s of 100 s: its tasks ended")
+    assert of_task == "the trace of worker-0: cut short"
+    assert verdict["notes"][:2] == [short, of_task]
     assert ("worker-0", "trace_taken") in run.told
 
 
