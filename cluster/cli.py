@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -33,6 +34,7 @@ app.add_typer(cli_data.app, name="data")
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and an exit code, never a traceback."""
+    _write_what_can_be()
     try:
         app()
     except TfClusterError as error:
@@ -47,6 +49,18 @@ def main() -> None:
         raise SystemExit(1) from None
     finally:
         _flush_what_is_read()
+
+
+def _write_what_can_be() -> None:
+    """Have `?` written for what the terminal's encoding lacks, such as a metric's name: it must not end a command.
+
+    What Python itself does for such text otherwise, as in a folder's name that is not UTF-8, stays where it can.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not what a test or a notebook has put there
+            lossless = stream.errors == "surrogateescape" and stream.encoding.lower().replace("-", "") == "utf8"
+            if stream.errors in ("strict", "surrogateescape") and not lossless:
+                stream.reconfigure(errors="replace")
 
 
 def _flush_what_is_read() -> None:
@@ -116,8 +130,9 @@ def _show_result(result: Result) -> None:
     from cluster.events import to_json
     from cluster.units import format_duration
 
+    steps = f" · {result.steps} steps" if result.steps else ""  # of a script nobody knows them
     restarts = f" · {result.attempts} attempts" if result.attempts > 1 else ""
-    rows = [("status", f"{result.status} in {format_duration(result.seconds)} · {result.steps} steps{restarts}")]
+    rows = [("status", f"{result.status} in {format_duration(result.seconds)}{steps}{restarts}")]
     if result.metrics:
         rows.append(("metrics", metrics_text(result.metrics)))
     if isinstance(result.value, dict):

@@ -65,13 +65,14 @@ def _of_job(job: RemoteJob, seconds: float, tasks: list[str] | None) -> dict[str
 
 def _profile(name: str, storage: str, seconds: float, tasks: list[str] | None, *, quiet: bool) -> dict[str, Any]:
     from cluster import profiling
-    from cluster.runs import find_run, newest_running, read_run
+    from cluster.runs import check_told, find_run, newest_running, read_run
 
     run = read_run(find_run(name, storage), every_step=False)
     if run.status != "running" and name == "latest" and (running := newest_running(storage)):
         run = read_run(running, every_step=False)
     if run.status == "running":
         return _traced(run.uri, seconds, tasks, quiet=quiet)
+    check_told(run)
     verdict = profiling.last_verdict(run)
     if verdict is None:
         by_steps = "" if profiling.is_script(run.uri) else ", or put profile: {steps: [100, 110]} into the spec"

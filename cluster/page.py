@@ -165,8 +165,9 @@ def tiles(run: Run, now: float) -> Iterator[Tile]:
     """The figures that a reader wants first."""
     live, meters = run.live, run.meters
     yield Tile("duration", format_duration(run_text.seconds_of(run)))
-    epoch = live.epoch.removeprefix("epoch ")
-    yield Tile("steps", f"{run.step:,}", f"of {live.total:,}" if live.total else f"epoch {epoch}" if epoch else "")
+    if run.stepped:
+        epoch = live.epoch.removeprefix("epoch ")
+        yield Tile("steps", f"{run.step:,}", f"of {live.total:,}" if live.total else f"epoch {epoch}" if epoch else "")
     steps = meters.steps_per_second(now) if run.status == "running" else meters.pace.average
     if steps:
         examples = meters.examples(steps)

@@ -19,7 +19,7 @@ from cluster.errors import CaptureError, SpecError
 from cluster.events import Event
 from cluster.live import Live
 from cluster.locations import join, shown
-from cluster.runs import Run, parsed, read_run
+from cluster.runs import Run, check_told, parsed, read_run
 from cluster.spec import parse
 from cluster.storage import download_folder, read_text
 from cluster.tail import Tail
@@ -62,6 +62,7 @@ def profile(
     events = Tail(run_dir, "events.jsonl")
     events.skip()
     run = read_run(run_dir, every_step=False)
+    check_told(run)
     if run.status != "running":
         raise CaptureError("the run has ended", f"{shown(run_dir)}: {run.status}", "profile a running one")
     named = None if tasks is None else list(tasks)
