@@ -52,15 +52,10 @@ def main() -> None:
 
 
 def _write_what_can_be() -> None:
-    """Have `?` written for what the terminal's encoding lacks, such as a metric's name: it must not end a command.
-
-    What Python itself does for such text otherwise, as in a folder's name that is not UTF-8, stays where it can.
-    """
+    """Have `?` written for what the terminal's encoding lacks, as in a metric's name: it must not end a command."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not what a test or a notebook has put there
-            lossless = stream.errors == "surrogateescape" and stream.encoding.lower().replace("-", "") == "utf8"
-            if stream.errors in ("strict", "surrogateescape") and not lossless:
-                stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
 
 
 def _flush_what_is_read() -> None:
