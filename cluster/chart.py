@@ -6,6 +6,7 @@ A plotting library would be the largest dependency of all, and drawing with it t
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +18,8 @@ WIDTH, HEIGHT, COLUMNS = 460, 240, 2
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 30
 #: Largest value over smallest from which on an axis is logarithmic.
 _DECADES = 30.0
+#: What is too large to be drawn beside ordinary values.
+_LARGE = 1e100
 #: Where a metric comes from, by what stands before its name, and its colour's class.
 _ORIGINS = (("evaluator/", "evaluation"), ("val_", "validation"), ("", "training"))
 _STYLE = """
@@ -86,9 +89,11 @@ def _panel(curves: Mapping[str, Points], restarts: Sequence[int]) -> Iterator[st
 
 def drawable(points: Points) -> Points:
     """`points`, but NaN for values that are too large to be drawn beside others, and 0 for those too small."""
+    if not any(abs(value) < _LARGE for _, value in points):  # there are no others
+        return points
 
     def value_of(value: float) -> float:
-        return value if 1e-100 < abs(value) < 1e100 else 0.0 if abs(value) < 1 else math.nan
+        return value if 1e-100 < abs(value) < _LARGE else 0.0 if abs(value) < 1 else math.nan
 
     return [(step, value_of(value)) for step, value in points]
 
@@ -165,12 +170,16 @@ class Axis:
             return cls(low, high, start, stop, log=True)
         if low == high:
             low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
+            low, high = max(low, -sys.float_info.max), min(high, sys.float_info.max)
         return cls(low, high, start, stop, whole=whole)
 
     def place(self, value: float) -> float:
         """Its pixel."""
         low, high, value = map(math.log10, (self.low, self.high, value)) if self.log else (self.low, self.high, value)
-        return self.start + (value - low) / (high - low) * (self.stop - self.start)
+        share = (value / 2 - low / 2) / (
+            high / 2 - low / 2
+        )  # halves: no float holds the whole difference of the largest
+        return self.start + share * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
         """A few round values on the axis."""
@@ -178,7 +187,7 @@ class Axis:
             first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
             stride = max(1, -(-(last - first + 1) // 6))
             return [10.0**power for power in range(first, last + 1, stride)]
-        step = _round_step(max((self.high - self.low) / 5, 1.0 if self.whole else 0.0))
+        step = _round_step(max(self.high / 5 - self.low / 5, 1.0 if self.whole else 0.0))
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [number * step for number in range(first, last + 1)]
 

@@ -58,7 +58,7 @@ class Gauges:
         self._gauges: dict[str, Any] = {}
 
     def set(self, name: str, value: float | None, **labels: str) -> None:
-        """Set a metric of `METRICS`; None does not."""
+        """Set a metric of `METRICS`; None does not, and of NaN and infinities Ray tells nobody."""
         if value is None:
             return
         with contextlib.suppress(Exception):
@@ -74,7 +74,7 @@ class Gauges:
 
 
 def _label(text: str) -> str:
-    """`text` as Ray takes it for a label's value: ASCII, and not too long."""
+    """`text` as Ray 2.60 takes it for a label's value, which it encodes as ASCII; not too long."""
     return text[:100].encode("ascii", "backslashreplace").decode()
 
 

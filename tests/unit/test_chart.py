@@ -70,7 +70,25 @@ def test_names_are_text_whatever_they_hold() -> None:
     assert any("<b>&" in text for text in texts(draw({"<b>&'\"": [(1, 1.0), (2, 1.0)]})))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "labels"),
+    [
+        (1e308, 1e308, ["6e+307", "8e+307", "1e+308", "1.2e+308", "1.4e+308"]),
+        (1.79e308, 1.79e308, ["1e+308", "1.2e+308", "1.4e+308", "1.6e+308"]),
+        (-1e308, 1e308, ["-1e+308", "-5e+307", "5e+307", "1e+308"]),
+        (1e200, 1e300, ["1e+200", "1e+217", "1e+234", "1e+251", "1e+268", "1e+285"]),
+    ],
+)
+def test_the_largest_values_are_drawn_to_scale(first: float, second: float, labels: list[str]) -> None:
+    svg = draw({"loss": [(0, first), (1, second), (2, math.inf)]})
+    ((_, path),) = paths(svg)
+    assert (path.count("M"), path.count("L")) == (1, 1)
+    assert [label for label in texts(svg) if label in labels] == labels
+
+
 @example([(0, 1e308), (1, -1e308)])
+@example([(0, 1.79e308), (1, -1.79e308)])
+@example([(0, 1.79e308), (1, 1.79e308)])
 @example([(0, 5e-324), (0, 5e-324)])
 @example([(0, 1e-320), (1, 1.0)])
 @given(st.lists(st.tuples(st.integers(0, 10**12), values), min_size=1, max_size=30))
