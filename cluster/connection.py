@@ -225,15 +225,31 @@ def _join(spec: JobSpec, directory: str, runtime_env: dict[str, Any], *, travels
             "submit it instead: tfcluster submit job.yaml --address http://HEAD:8265",
         )
     _knock(address)
+    from ray.exceptions import AuthenticationError
+
     try:
         _open(False, 0, runtime_env, address=address)
         if travels and "working_dir" not in runtime_env and _several_machines():
             runtime_env = {**runtime_env, "working_dir": directory, "excludes": excludes(spec, directory)}
             _close()
             _open(False, 0, runtime_env, address=address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise PreflightError("no Ray cluster answered", f"RAY_ADDRESS={address}", _first_line(error)) from None
+    except (ConnectionError, RuntimeError, ValueError, AuthenticationError) as error:
+        raise unanswered(address, error, os.environ.get("RAY_AUTH_MODE", "")) from None
     return runtime_env
+
+
+def unanswered(address: str, error: Exception, auth_mode: str) -> PreflightError:
+    """What to tell of a cluster that `ray.init` did not come to.
+
+    Ray itself says the same of one that refuses a token as of one that is gone: that a token is missing or wrong
+    stands in lines that its libraries write to standard error only.
+    """
+    todo = _first_line(error)
+    if isinstance(error, ConnectionError):
+        given = "look whether that in RAY_AUTH_TOKEN or ~/.ray/auth_token is this cluster's"
+        none = "set RAY_AUTH_MODE=token and put it into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+        todo += f"; if the cluster wants a token: {given if auth_mode == 'token' else none}"
+    return PreflightError("no Ray cluster answered", f"RAY_ADDRESS={address}", todo)
 
 
 def _knock(address: str) -> None:

@@ -71,6 +71,10 @@ class Server:
         answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
         if answer.get("taken"):
             raise PortTakenError("TensorBoard's port is taken", f"{self._host}:{self._port}", "give another, or 0")
+        if answer.get("address") is False:
+            seen = f"it cannot listen on {self._host}:{self._port} ({self._last_words()})"
+            todo = "give a name or an address of this machine, such as localhost, and a port that its user may open"
+            raise PreflightError("TensorBoard did not start", seen, todo)
         if "port" not in answer:
             missing = "No module named" in answer["error"]
             happened = "TensorBoard is not installed" if missing else "TensorBoard did not start"

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 def main(order: dict[str, Any]) -> int:
     """Serve `order["logdir"]` at `order["host"]` and `order["port"]`, and say so in one JSON line.
 
-    The line is `{"port": 6006}`, or `{"taken": true}` where the port is not free, or `{"error": "…"}`. Standard input
-    is held open by the process that started this one: when it ends, so does this.
+    The line is `{"port": 6006}`, or `{"taken": true}` where the port is not free, or `{"error": "…"}`, or
+    `{"address": false}` where it cannot listen there, of which standard error has the reason. Standard input is held
+    open by the process that started this one: when it ends, so does this.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing else may write there
@@ -48,6 +49,8 @@ def _serve(order: dict[str, Any]) -> dict[str, Any]:
         return {"taken": True}
     except program.TensorBoardServerException as error:
         return {"error": str(error).strip().splitlines()[0]}
+    except SystemExit:  # Werkzeug has printed why
+        return {"address": False}
 
 
 def _without_tensorflow() -> None:

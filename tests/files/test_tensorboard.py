@@ -207,8 +207,10 @@ def test_every_address_of_the_machine_is_told_as_one_that_others_can_open(tmp_pa
 
 def test_what_kept_it_from_starting_is_told(tmp_path: Path) -> None:
     view = RunView(str(tmp_path), tmp_path)
-    with Server(view, "192.0.2.7", 0) as server, pytest.raises(PreflightError, match="TensorBoard did not start"):
-        server.address()
+    for host in ("192.0.2.7", "nohost.invalid"):
+        seen = rf"TensorBoard did not start · it cannot listen on {host}:0 \(.+\) · give a name or an address of this "
+        with Server(view, host, 0) as server, pytest.raises(PreflightError, match=seen):
+            server.address()
 
 
 # Beside a job

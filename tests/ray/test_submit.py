@@ -53,6 +53,7 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
+        "GCS": f"127.0.0.1:{free_port()}",  # for RAY_ADDRESS, which `ray job` would take for the dashboard's
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     env.pop("RAY_ADDRESS", None)
@@ -62,7 +63,7 @@ def head(tmp_path_factory) -> Iterator[dict[str, str]]:
         RAY,
         "start",
         "--head",
-        f"--port={free_port()}",
+        f"--port={env['GCS'].rpartition(':')[2]}",
         f"--dashboard-port={dashboard}",
         # By default the agents of all Rays of a machine want one port, and jobs hang where another Ray has it.
         f"--dashboard-agent-listen-port={free_port()}",
@@ -200,6 +201,25 @@ def test_without_the_token_the_sentence_says_what_to_set(head, job_folder):
     assert done.returncode == SubmissionError.exit_code
     assert "token" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "todo"),
+    [
+        ({"RAY_AUTH_MODE": ""}, "if the cluster wants a token: set RAY_AUTH_MODE=token and put it into "),
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "if the cluster wants a token: look whether that in RAY_AUTH_TOKEN or "),
+        ({"RAY_AUTH_TOKEN": ""}, "no authentication token was found"),
+    ],
+    ids=["none", "another", "forgotten"],
+)
+def test_a_run_on_a_cluster_that_wants_a_token_says_what_to_set(head, job_folder, change, todo):
+    env = {name: value for name, value in {**head, "RAY_ADDRESS": head["GCS"], **change}.items() if value}
+    command = [TFCLUSTER, "run", str(job_folder / "job.json")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == PreflightError.exit_code
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: no Ray cluster answered · RAY_ADDRESS={head['GCS']} · ")
+    assert todo in last
 
 
 def test_no_head_at_the_address(job_folder):
