@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from cluster.units import format_duration
 MOST_METRICS, MOST_CURVES, _MOST_TEXT = 12, 40, 300
 #: Keys of a spec that are compared, at most.
 _MOST_KEYS = 2000
+#: A returned whole number that is as large is no figure of a table, and more than a float can hold.
+_MOST_WHOLE = 10**300
 #: Words in a metric's name from which it is known which way is better; of several the last one counts.
 _LOWER = {"loss", "error", "mae", "mse", "rmse", "mape", "msle", "nll", "perplexity", "crossentropy", "entropy", "wer"}
 _HIGHER = {"accuracy", "acc", "auc", "precision", "recall", "f1", "iou", "dice", "r2", "bleu", "rouge", "reward"}
@@ -66,7 +69,7 @@ def figures(runs: Sequence[Run], now: float) -> list[Row]:
     rows = [
         Row("status", tuple(run.status for run in runs)),
         Row("duration", tuple(format_duration(run_text.seconds_of(run)) for run in runs)),
-        Row("steps", tuple(f"{run.step:,}{f' of {run.live.total:,}' if run.live.total else ''}" for run in runs)),
+        Row("steps", tuple(_steps_of(run) for run in runs)),
         _numbers("steps a second", speeds, higher=True),
         _numbers("examples a second", examples, higher=True),
         *_metrics(runs),
@@ -76,6 +79,11 @@ def figures(runs: Sequence[Run], now: float) -> list[Row]:
         Row("tasks", tuple(run_text.roles_text(run) for run in runs)),
     ]
     return [row for row in rows if any(row.cells)]
+
+
+def _steps_of(run: Run) -> str:
+    """`480 of 720`, or '' of a run that told of none, such as a script's."""
+    return f"{run.step:,}{f' of {run.live.total:,}' if run.live.total else ''}" if run.stepped else ""
 
 
 def _numbers(label: str, values: Sequence[float | None], *, higher: bool | None) -> Row:
@@ -106,7 +114,8 @@ def _returned(runs: Sequence[Run]) -> Iterator[Row]:
 
 def _numbers_in(value: Any) -> dict[str, float]:
     items = value.items() if isinstance(value, Mapping) else ()
-    return {name: part for name, part in items if isinstance(part, int | float) and not isinstance(part, bool)}
+    numbers = {name: part for name, part in items if isinstance(part, int | float) and not isinstance(part, bool)}
+    return {name: part for name, part in numbers.items() if isinstance(part, float) or abs(part) < _MOST_WHOLE}
 
 
 def metric_names(runs: Sequence[Run]) -> list[str]:
@@ -147,7 +156,9 @@ def differences(documents: Sequence[Mapping[str, Any] | None]) -> list[Row]:
     rows = []
     for key in keys:
         if len({one.get(key) for one in flat if one is not None}) > 1:
-            rows.append(Row(key, tuple("?" if one is None else one.get(key, "–") for one in flat)))
+            known = _cut([one.get(key, "–") for one in flat if one is not None])
+            cells = iter(known)
+            rows.append(Row(key, tuple("?" if one is None else next(cells) for one in flat)))
     return rows
 
 
@@ -162,7 +173,20 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(part, f"{key}.{name}" if key else str(name))
         return
     text = shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
-    yield key, text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
+    yield key, text
+
+
+def _cut(texts: Sequence[str]) -> tuple[str, ...]:
+    """Long texts from shortly before the first place where they differ, cut to a length that a table can show."""
+    if max(map(len, texts)) <= _MOST_TEXT:
+        return tuple(texts)
+    alike = len(os.path.commonprefix(list(texts)))  # noqa: RUF071  # texts, not paths
+    begin = max(0, alike - _MOST_TEXT // 3)
+    ends = [text[begin : begin + _MOST_TEXT - 2] for text in texts]
+    return tuple(
+        f"{'…' if begin and part else ''}{part}{'…' if begin + len(part) < len(text) else ''}"
+        for text, part in zip(texts, ends, strict=True)
+    )
 
 
 def curves_of(runs: Sequence[Run]) -> dict[str, dict[int, Points]]:

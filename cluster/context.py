@@ -290,7 +290,8 @@ class TaskContext:
         block runs without one, and the user is told.
 
         Args:
-            tasks: names or roles, such as `worker-0` or `ps`; default: some of each role, 16 in all.
+            tasks: names or roles, such as `worker-0` or `ps`; default: some of each role but the evaluator,
+                16 in all.
         """
         return self._window.block(None if tasks is None else tuple(tasks)) if self.is_leader else nullcontext()
 

@@ -20,7 +20,7 @@ from cluster.log_files import LogFile, Logs, task_order
 from cluster.log_folding import names_text, short_names
 from cluster.log_lines import LogLine, plain
 from cluster.picture import draw
-from cluster.runs import Run, read_run
+from cluster.runs import Run, check_told, read_run
 from cluster.storage import open_filesystem, read_text
 from cluster.timeline import Mark
 from cluster.units import format_duration, format_size
@@ -62,7 +62,9 @@ def page_of(uri: str) -> str:
         RunNotFoundError: not a run directory.
         StorageError: it cannot be read.
     """
-    return render(read_run(uri), time.time())
+    run = read_run(uri)
+    check_told(run)
+    return render(run, time.time())
 
 
 def write_page(uri: str, output: Path | None = None) -> Path:

@@ -21,6 +21,7 @@ from cluster.live import Live
 from cluster.locations import join, shown
 from cluster.meters import Meters
 from cluster.shapes import is_event, is_result
+from cluster.silence import silent_for
 from cluster.storage import open_filesystem, read_text
 from cluster.tail import Tail
 from cluster.tasks import Task
@@ -140,11 +141,16 @@ def newest_running(storage: str) -> str | None:
         StorageError: it cannot be listed, or a run in it not be read.
     """
     uris = (join(storage, name) for name in reversed(run_names(storage)))
-    return next((uri for uri in uris if not read_result(uri)[0] and _runs(Watch(uri))), None)
+    return next((uri for uri in uris if not read_result(uri)[0] and _runs(uri)), None)
 
 
-def _runs(watch: Watch) -> bool:
-    return watch.goes_on() and bool(watch.hostname)  # one that has told nothing is not known to run
+def _runs(uri: str) -> bool:
+    """Whether a run goes on, as far as is known: it has told something, and is not silent for too long."""
+    watch = Watch(uri)
+    if not (watch.goes_on() and watch.hostname):
+        return False
+    run = read_run(uri, every_step=False)
+    return silent_for(run.live, run.about, uri, time.time()) is None
 
 
 def is_run(uri: str) -> bool:
@@ -203,7 +209,7 @@ def read_result(uri: str) -> tuple[dict[str, Any], str]:
     text = read_text(uri, "result.json")
     if text is None:
         return {}, ""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(text)
         if is_result(document):
             return dict(document), ""

@@ -19,8 +19,8 @@ from cluster.channel import Channel
 
 #: Longest time in which a task that is done waits for its capture to be saved.
 _SAVING = 60.0
-#: And one that has failed, in seconds: for its trace to be saved, and to be fetched.
-_LEAVING = 4.0
+#: And one that has failed, in seconds: for its trace to be saved, on a machine that may be busy, and to be fetched.
+_LEAVING, _FETCHING = 8.0, 4.0
 _CUT = f"cut after {LONGEST:g} s, the longest that a task is traced: later steps are not in it"
 
 
@@ -59,7 +59,7 @@ class Tracer:
             self._tell(self._id, "failed", reason="its code failed while it was traced, and its trace was not saved")
             return
         with self._taken:
-            self._taken.wait_for(lambda: not self._folders, _LEAVING)
+            self._taken.wait_for(lambda: not self._folders, _FETCHING)
 
     def _begin(self, command: dict[str, Any]) -> None:
         if self.busy:

@@ -80,7 +80,7 @@ class Prometheus:
 
 @pytest.fixture
 def prometheus(ray_address: str, tmp_path: Path) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes all nodes of the session's Ray each second."""
+    """A Prometheus that scrapes all nodes of the session's Ray every five seconds."""
     import ray
 
     program = shutil.which("prometheus")
@@ -88,7 +88,7 @@ def prometheus(ray_address: str, tmp_path: Path) -> Iterator[Prometheus]:
         pytest.skip("there is no Prometheus here: apt-get install prometheus")
     nodes = [node for node in ray.nodes() if node["Alive"]]
     targets = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes]
-    scrape = {"job_name": "ray", "scrape_interval": "1s", "scrape_timeout": "1s"}
+    scrape = {"job_name": "ray", "scrape_interval": "5s", "scrape_timeout": "5s"}
     config = tmp_path / "prometheus.json"  # JSON is YAML
     config.write_text(json.dumps({"scrape_configs": [{**scrape, "static_configs": [{"targets": targets}]}]}))
     command = [program, f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'prometheus'}"]

@@ -52,7 +52,8 @@ def test_the_copy_that_collects_leaves_the_gpu_alone(capture: dict[str, Any]) ->
 
 
 def test_steps_on_a_gpu_are_read(task: Shares) -> None:
-    assert (task.steps.source, task.steps.count, task.gpus) == ("marked train", STEPS - 1, ["GPU:0"])
+    assert (task.steps.source, task.gpus) == ("marked train", ["GPU:0"])
+    assert task.steps.count + task.steps.pauses == STEPS - 1
     milliseconds = {part: 1000 * task.seconds(part) for part in task.parts}
     assert milliseconds["compute"] == pytest.approx(3.75, rel=0.01)  # a kernel, a copy within the GPU, a memset
     assert milliseconds["communication"] == pytest.approx(3, rel=0.01)  # NCCL, a copy to a peer
@@ -60,7 +61,10 @@ def test_steps_on_a_gpu_are_read(task: Shares) -> None:
 
 
 def test_each_event_of_a_gpu_is_there_once(task: Shares) -> None:
-    costs = {(c.what.type, c.what.name): (round(c.calls, 1), c.what.moves_data) for c in task.operations}
+    costs: dict[tuple[str, str], tuple[Any, bool]] = {
+        (c.what.type, c.what.name): (pytest.approx(c.calls, rel=0.5), c.what.moves_data)  # the last step may be long
+        for c in task.operations
+    }
     assert costs == {
         ("PyFunc", "dense_MatMul"): (1, False),
         ("NCCL", "ncclDevKernel_AllReduce_Sum_f32_RING_LL"): (1, True),

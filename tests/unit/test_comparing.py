@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_is_as_fast_as_it_is_now(tmp_path: Path) -> None:
 def test_rows_that_no_run_fills_are_left_out(tmp_path: Path) -> None:
     runs = [read_run(own_loop(tmp_path).uri), read_run(Made(tmp_path, "job-1").uri)]
     rows = rows_of(*runs)
-    assert rows["steps"].cells == ("480 of 720", "0")
+    assert rows["steps"].cells == ("480 of 720", "")
     assert rows["tasks"].cells == ("1 worker", "")
     assert not {"examples a second", "input busy", "loss"} & set(rows)
 
@@ -176,7 +176,7 @@ def test_only_keys_that_differ_are_told() -> None:
 def test_lists_and_texts_are_whole_values_and_long_ones_are_cut() -> None:
     found = differences([{"script": ["train.py", "é"], "x": "y" * 1000}, {"script": ["train.py"], "x": "z"}])
     assert found[0] == Row("script", ('["train.py", "é"]', '["train.py"]'))
-    assert len(found[1].cells[0]) == 300
+    assert len(found[1].cells[0]) == 299
 
 
 def test_secrets_are_stars_also_in_files_that_have_none() -> None:
@@ -220,3 +220,11 @@ def test_what_comes_next_is_a_run_that_went_wrong_or_all_curves(tmp_path: Path) 
     assert next_command([*good, elsewhere]) == f"tfcluster report {elsewhere.uri}"
     bad = read_run(thousand(tmp_path / "runs").uri)
     assert next_command([bad, *good]) == f"tfcluster report {bad.uri}"
+
+
+def test_long_values_that_differ_at_their_end_differ() -> None:
+    files = [f"s3://bucket/folder/part-{number:04d}.parquet" for number in range(40)]
+    (row,) = differences([{"files": files}, {"files": [*files[:-1], "s3://bucket/folder/other.parquet"]}])
+    assert row.cells[0] != row.cells[1]
+    assert all(len(cell) <= 300 and cell.startswith("…") for cell in row.cells)
+    assert "other.parquet" in row.cells[1]

@@ -109,9 +109,16 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", folder)
     yield Path(runtime_directory())
     for pid, line in started_by_tests().items():
-        if "cluster.warm" in line:  # ends with its lifeline, and writes there until then
-            _await_end(pid)
+        if "cluster.warm" in line and f"TMPDIR={folder}".encode() in _environment(pid):
+            _await_end(pid)  # with its lifeline; it writes there until then
     shutil.rmtree(folder)
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def _await_end(pid: int) -> None:
