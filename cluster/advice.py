@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from cluster.bottleneck import NEVER_RESTS, Bottleneck, Limit, Straggler
 from cluster.trace_shares import Cost, Shares
@@ -21,6 +21,8 @@ _BUSY = 0.5
 _MUCH = 0.3
 #: In the names of the operations with which the datasets of a spec read, see `pipelines.dataset` and `.remote`.
 _READER = "tfcluster_"
+#: What a longer trace is good for.
+_RELIABLE = "for figures to rely on"
 #: In the input pipeline, operations that call Python.
 _PYTHON_OPS = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 #: What each limit is called.
@@ -43,32 +45,34 @@ _FOR: Mapping[Limit, str] = {
 }
 #: Limits of a coordinator's own steps that say nothing of how fast its workers could be.
 _OF_A_COORDINATOR: Sequence[Limit] = ("runtime", "python")
-#: In advice, what only the spec of an entrypoint has.
-_NOT_FOR_SCRIPTS = ("data.X.", "the spec's data", "precision:", "partition:", "deterministic:")
-#: In advice and remarks, what the end of a job has cut short cannot do.
-_LONGER = "trace longer"
 ONLY_SERVERS = "only parameter servers were traced, which make no steps"
 TRACE_WORKERS = "trace the tasks that train, too: tfcluster profile RUN without --tasks, or with worker among them"
 MARK = "with tf.profiler.experimental.Trace('train', step_num=step, _r=1): …"
 
 
-def fitting(verdict: Mapping[str, Any], *, script: bool, cut: str) -> dict[str, Any]:
-    """A verdict's document with what can be followed only.
+class About(NamedTuple):
+    """What one has to know of a job and its capture, besides the traces, to say only what can be followed.
 
-    Args:
-        verdict: the document.
-        script: whether the job is one, whose spec has no data.
-        cut: that the capture ended before its time, or '': it was to be longer already.
+    Attributes:
+        script: the job is an unmodified script, whose spec has no data and none of what else shapes an entrypoint.
+        cut: the capture ended before its time, so that to ask for a longer one is no use.
     """
-    advice, notes, sentence = list(verdict["advice"]), list(verdict["notes"]), str(verdict["sentence"])
-    if script:
-        advice = [text.replace(" (data.X.batch)", "").partition("; data.X.")[0] for text in advice]
-        advice = [text for text in advice if not any(key in text for key in _NOT_FOR_SCRIPTS)]
-    if cut:
-        advice = [text for text in advice if not text.startswith(_LONGER)]
-        notes = [text.partition(f"; {_LONGER}")[0] for text in notes]
-        sentence = sentence.replace(f"{_LONGER}, or mark the steps", "the capture was cut short")
-    return {**verdict, "advice": advice, "notes": notes, "sentence": sentence}
+
+    script: bool = False
+    cut: bool = False
+
+    @property
+    def batch(self) -> str:
+        """Where the size of a batch is set, in brackets; '' for a script, which does it by itself."""
+        return "" if self.script else " (data.X.batch)"
+
+    def longer(self, why: str) -> str:
+        """What stands at the end of a remark for which the trace is too short."""
+        return "" if self.cut else f"; trace longer {why}"
+
+
+#: Of an entrypoint, traced for as long as was asked.
+ORDINARY = About()
 
 
 def step_time(seconds: float) -> str:
@@ -76,13 +80,14 @@ def step_time(seconds: float) -> str:
     return f"{seconds * 1000:.3g} ms" if seconds < 0.9995 else format_duration(seconds)
 
 
-def sentence_of(found: Bottleneck, tasks: Sequence[Shares], operations: Sequence[Cost]) -> str:
+def sentence_of(found: Bottleneck, tasks: Sequence[Shares], operations: Sequence[Cost], about: About) -> str:
     """The verdict in one line."""
     if not tasks:
         return "nothing was traced"
     if found.pace is None:
         served = all(t.task.startswith("ps-") for t in tasks)
-        return ONLY_SERVERS if served else "no steps could be told apart: trace longer, or mark the steps"
+        todo = "the capture was cut short" if about.cut else "trace longer, or mark the steps"
+        return ONLY_SERVERS if served else f"no steps could be told apart: {todo}"
     if found.stragglers:
         return _of_stragglers(found.stragglers, found.step)
     if found.coordinates and found.limit in _OF_A_COORDINATOR:
@@ -120,15 +125,15 @@ def _of_stragglers(stragglers: Sequence[Straggler], step: float) -> str:
     return f"{who} {needs}; its time goes into {_FOR[first.limit]}"
 
 
-def remarks(found: Bottleneck, tasks: Sequence[Shares]) -> Iterator[str]:
+def remarks(found: Bottleneck, tasks: Sequence[Shares], about: About) -> Iterator[str]:
     """What else the traces show."""
     if found.alone and any(t.task.startswith("worker-") for t in tasks):
-        yield "no steps of the workers could be told apart; trace longer for those"
+        yield f"no steps of the workers could be told apart{about.longer('for those')}"
     steps = min((t.steps.count for t in found.compared), default=0)
     if 0 < steps < _FEW_STEPS:
-        yield f"only {steps} steps were traced; trace longer for figures to rely on"
+        yield f"only {steps} steps were traced{about.longer(_RELIABLE)}"
     elif any(t.steps.count * t.steps.mean + t.steps.paused < _FILLED * t.traced for t in found.compared):
-        yield "whole steps fill less than half of the trace: they come in bursts; trace longer for figures to rely on"
+        yield f"whole steps fill less than half of the trace: they come in bursts{about.longer(_RELIABLE)}"
     for task in tasks:
         yield from _of_task(task)
     tired = [t.task for t in found.compared if t.feed > NEVER_RESTS]
@@ -153,29 +158,31 @@ def _of_task(task: Shares) -> Iterator[str]:
         yield f"{task.task}: steps vary, one in twenty takes {step_time(steps.p95)} and more"
 
 
-def advise(found: Bottleneck, tasks: Sequence[Shares]) -> Iterator[str]:
+def advise(found: Bottleneck, tasks: Sequence[Shares], about: About) -> Iterator[str]:
     """What to try, the most promising first."""
     if found.pace is None:
-        yield from _about_steps(tasks)
+        yield from _about_steps(tasks, about)
         return
     if found.alone:
-        workers = any(t.task.startswith("worker-") for t in tasks)
-        yield "trace longer: tfcluster profile RUN --seconds 10" if workers else TRACE_WORKERS
+        if not any(t.task.startswith("worker-") for t in tasks):
+            yield TRACE_WORKERS
+        elif not about.cut:
+            yield "trace longer: tfcluster profile RUN --seconds 10"
     if any(t.traced_anew for t in found.compared):
         yield "give the function tensors of equal shapes and dtypes instead of Python numbers, or an input_signature"
     if found.stragglers:
         yield from _about_stragglers(found)
     match found.limit:
         case "input":
-            yield from _about_input(found)
+            yield from _about_input(found, about)
         case "compute" if not found.stragglers:
-            yield from _about_compute(found.pace)
+            yield from _about_compute(found.pace, about)
         case "communication":
-            yield from _about_communication(found)
+            yield from _about_communication(found, about)
         case "runtime" | "python" if found.coordinates:
             pass
         case "runtime":
-            yield from _about_runtime(found.pace)
+            yield from _about_runtime(found.pace, about)
         case "python" if not found.stragglers:
             yield from _about_python(found.pace)
         case "coordinator":
@@ -183,14 +190,15 @@ def advise(found: Bottleneck, tasks: Sequence[Shares]) -> Iterator[str]:
             yield "schedule many steps before coordinator.join() or fetch(), which wait for all workers"
 
 
-def _about_steps(tasks: Sequence[Shares]) -> Iterator[str]:
+def _about_steps(tasks: Sequence[Shares], about: About) -> Iterator[str]:
     if not tasks:
         yield "is the job at work? tfcluster status tells what its tasks are doing"
         return
     if all(t.task.startswith("ps-") for t in tasks):
         yield TRACE_WORKERS
         return
-    yield "trace longer, at least 20 steps: tfcluster profile RUN --seconds 10"
+    if not about.cut:
+        yield "trace longer, at least 20 steps: tfcluster profile RUN --seconds 10"
     yield f"in a loop of your own, mark the steps: {MARK}"
 
 
@@ -210,7 +218,7 @@ def _about_stragglers(found: Bottleneck) -> Iterator[str]:
             yield f"compare the node of {who} with the others: tfcluster top shows CPU and memory of each task"
 
 
-def _about_input(found: Bottleneck) -> Iterator[str]:
+def _about_input(found: Bottleneck, about: About) -> Iterator[str]:
     task = max(found.compared, key=lambda t: t.feed)
     stage = task.stages[0].what.type if task.stages else ""
     python = [cost for cost in task.preparing if cost.what.type in _PYTHON_OPS]
@@ -231,10 +239,12 @@ def _about_input(found: Bottleneck) -> Iterator[str]:
     elif stage in ("TFRecord", "TextLine", "FixedLengthRecord"):
         yield "the longest stage reads files: read several at once: interleave(…, num_parallel_calls=tf.data.AUTOTUNE)"
     elif stage.startswith("Shuffle"):
-        yield "the longest stage shuffles: a smaller buffer fills sooner; data.X.shuffle mixes without one"
+        spec = "" if about.script else "; data.X.shuffle mixes without one"
+        yield f"the longest stage shuffles: a smaller buffer fills sooner{spec}"
     yield "end the pipeline with prefetch(tf.data.AUTOTUNE), and batch before map, so that a call handles many rows"
     yield "keep what is the same in every epoch: cache() after the costly stage, if it fits into memory"
-    yield "read through the spec's data: its columns and filters read less; tfcluster data inspect tells the rest"
+    if not about.script:
+        yield "read through the spec's data: its columns and filters read less; tfcluster data inspect tells the rest"
 
 
 def _about_our_reader() -> Iterator[str]:
@@ -244,35 +254,38 @@ def _about_our_reader() -> Iterator[str]:
     yield "deterministic: false takes what is ready first"
 
 
-def _about_compute(task: Shares) -> Iterator[str]:
+def _about_compute(task: Shares, about: About) -> Iterator[str]:
     yield "computation is what a step is for: only less of it, or faster hardware, makes it shorter"
     if task.gpus:
-        yield "precision: mixed_bfloat16, or mixed_float16, in the spec, for GPUs with tensor cores"
+        if not about.script:
+            yield "precision: mixed_bfloat16, or mixed_float16, in the spec, for GPUs with tensor cores"
         yield "a larger batch, as long as it fits: small operations do not fill a GPU"
     else:
         yield "more cores: with a larger roles.worker.cpus Ray puts fewer tasks on a node; or a GPU (roles.worker.gpus)"
     yield "jit_compile=True, in model.compile or tf.function, joins small operations"
-    yield "more workers, and a batch (data.X.batch) that grows with them: more rows a step in the same time"
+    yield f"more workers, and a batch{about.batch} that grows with them: more rows a step in the same time"
 
 
-def _about_communication(found: Bottleneck) -> Iterator[str]:
-    yield "a larger batch (data.X.batch): the exchange takes as long, but there are fewer of them for the same rows"
+def _about_communication(found: Bottleneck, about: About) -> Iterator[str]:
+    yield f"a larger batch{about.batch}: the exchange takes as long, but there are fewer of them for the same rows"
     if found.served:
         yield "more parameter servers (roles.ps.replicas), over which the variables are shared out"
-        yield "partition: {min_size: 256KiB}, to spread large variables over the parameter servers"
+        if not about.script:
+            yield "partition: {min_size: 256KiB}, to spread large variables over the parameter servers"
         yield "placement: pack, for tasks on few nodes"
     else:
         yield "placement: pack or strict_pack, for tasks on few nodes; with GPUs, all of a node's in one task"
         yield "a model with fewer variables to exchange: smaller embeddings and dense layers"
 
 
-def _about_runtime(task: Shares) -> Iterator[str]:
+def _about_runtime(task: Shares, about: About) -> Iterator[str]:
     if task.eager > _FEW_EAGER:
         yield _one_by_one(task)
-    yield "a larger batch (data.X.batch): fewer steps for the same rows"
+    yield f"a larger batch{about.batch}: fewer steps for the same rows"
     yield "several steps in one call: model.compile(steps_per_execution=10), or a loop inside your tf.function"
     yield "model.compile(jit_compile=True), or tf.function(jit_compile=True): one operation instead of many small ones"
-    yield "data.X.pack makes one feature of many columns, and one operation of many"
+    if not about.script:
+        yield "data.X.pack makes one feature of many columns, and one operation of many"
 
 
 def _about_python(task: Shares) -> Iterator[str]:

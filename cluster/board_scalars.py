@@ -14,8 +14,6 @@ from cluster.tasks import Task
 
 #: Tasks whose use TensorBoard gets as a run of its own; of more, the first of each role.
 MAX_SHOWN = 32
-#: The largest step that an event file can hold.
-MOST_STEPS = 2**63 - 1
 #: Names of TensorBoard's runs, which are folders: of the leader's reports, and of the evaluator's.
 REPORTS, EVALUATOR = "reports", "evaluator"
 
@@ -55,7 +53,7 @@ class BoardScalars:
 
     def _report(self, event: Event) -> None:
         step = int(event.data["step"])
-        if event.attempt != self._attempt and 0 <= step <= MOST_STEPS:
+        if event.attempt != self._attempt and 0 <= step <= scalars.MOST_STEPS:
             self._append(REPORTS, event.at, scalars.start(event.at, step))
             self._attempt = event.attempt
         rate = self._meters.pace.now(event.at)
@@ -69,7 +67,7 @@ class BoardScalars:
             if len(known) < MAX_METRICS:
                 known.add(name)
         kept = {name: value for name, value in values.items() if name in known}
-        if kept and 0 <= step <= MOST_STEPS:
+        if kept and 0 <= step <= scalars.MOST_STEPS:
             self._append(run, event.at, scalars.scalars(event.at, int(step), kept))
 
     def _append(self, run: str, at: float, record: bytes) -> None:

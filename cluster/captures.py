@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cluster.advice import fitting
+from cluster.advice import About
 from cluster.capture import SUFFIX, Capture, asked_for, chosen, folder_name
 from cluster.errors import StorageError
 from cluster.events import Event
@@ -133,12 +133,12 @@ class Captures:
     def cut(self, why: str) -> None:
         """Have every task end the capture that goes on before its time, and say so in what it says."""
         if self._now is not None:
-            self._note_cut(self._now, why)
+            self._note_cut(self._now, why, LEAD)
             self.end()
 
-    def _note_cut(self, capture: Capture, why: str) -> None:
-        """Note that a capture ends now, if that is before its time."""
-        took, asked = max(0.0, time.monotonic() - self._began - LEAD), capture.seconds
+    def _note_cut(self, capture: Capture, why: str, lead: float = 0.0) -> None:
+        """Note that a capture ends now, if that is before its time; it began `lead` seconds after it was asked for."""
+        took, asked = max(0.0, time.monotonic() - self._began - lead), capture.seconds
         if asked is not None and took < _NEARLY * asked and not capture.cut:
             capture.cut = f"it was cut short after {took:.1f} s of {asked:g} s: {why}"
 
@@ -313,8 +313,8 @@ def _verdict(
     """
     missing = {str(task): why for task, why in capture.missing.items()}
     try:
-        verdict = judge_apart(folder, strategy=strategy, missing=missing, stopped=stopped)
-        verdict = fitting(verdict, script=script, cut=capture.cut)
+        about = About(script=script, cut=bool(capture.cut))
+        verdict = judge_apart(folder, strategy=strategy, missing=missing, about=about, stopped=stopped)
         return {**verdict, "notes": [*capture.noted, *verdict["notes"]]}
     except (UnjudgedError, StoppedError):
         raise

@@ -176,10 +176,8 @@ class Axis:
     def place(self, value: float) -> float:
         """Its pixel."""
         low, high, value = map(math.log10, (self.low, self.high, value)) if self.log else (self.low, self.high, value)
-        share = (value / 2 - low / 2) / (
-            high / 2 - low / 2
-        )  # halves: no float holds the whole difference of the largest
-        return self.start + share * (self.stop - self.start)
+        low, high, value = low / 2, high / 2, value / 2  # no float holds the difference of the largest
+        return self.start + (value - low) / (high - low) * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
         """A few round values on the axis."""

@@ -218,7 +218,6 @@ def _print_lines(lines: Iterator[FoldedLine], *, as_json: bool, flush: bool) -> 
     from cluster.log_folding import shown_text
 
     count, colours = 0, _colours()
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a task's odd line must not end the command
     for line in lines:
         count += 1
         text = _json_line(line) if as_json else _coloured(line) if colours else shown_text(line)

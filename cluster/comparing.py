@@ -68,7 +68,7 @@ def figures(runs: Sequence[Run], now: float) -> list[Row]:
     examples = [run.meters.examples(speed) for run, speed in zip(runs, speeds, strict=True)]
     rows = [
         Row("status", tuple(run.status for run in runs)),
-        Row("duration", tuple(format_duration(run_text.seconds_of(run)) for run in runs)),
+        Row("duration", tuple(_duration_of(run) for run in runs)),
         Row("steps", tuple(_steps_of(run) for run in runs)),
         _numbers("steps a second", speeds, higher=True),
         _numbers("examples a second", examples, higher=True),
@@ -79,6 +79,11 @@ def figures(runs: Sequence[Run], now: float) -> list[Row]:
         Row("tasks", tuple(run_text.roles_text(run) for run in runs)),
     ]
     return [row for row in rows if any(row.cells)]
+
+
+def _duration_of(run: Run) -> str:
+    """'' of a run that has told nothing."""
+    return "" if run.status == "unknown" else format_duration(run_text.seconds_of(run))
 
 
 def _steps_of(run: Run) -> str:

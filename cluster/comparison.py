@@ -74,7 +74,7 @@ def _run(run: Run, name: str, number: int, now: float) -> dict[str, Any]:
         "uri": shown(run.uri),
         "status": run.status,
         "sentence": run_text.status_text(run, now),
-        "began": clock(run.timeline.begin),
+        "began": "" if run.status == "unknown" else clock(run.timeline.begin),
         "error": _error(run),
     }
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.advice import ORDINARY, About
 from cluster.capture import SUFFIX
 from cluster.processes import die_with_parent, signal_name
 
@@ -41,6 +42,7 @@ def judge_apart(
     *,
     strategy: str,
     missing: Mapping[str, str],
+    about: About = ORDINARY,
     stopped: Callable[[], bool] = lambda: False,
     memory: float | None = None,
 ) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def judge_apart(
         folder: of one capture.
         strategy: of the spec.
         missing: tasks without a trace, and why.
+        about: the job and its capture.
         stopped: is asked now and then whether to leave it.
         memory: bytes that the process may take; default: most of what is free.
 
@@ -62,7 +65,7 @@ def judge_apart(
     needed = _BASE + _TIMES * max((path.stat().st_size for path in folder.glob(f"*{SUFFIX}")), default=0)
     if needed > memory:  # where a container runs out of memory, the kernel may end all of it
         raise UnjudgedError(f"it takes {needed / 1e9:.1f} GB of memory, and {memory / 1e9:.1f} GB may be taken")
-    order = {"strategy": strategy, "missing": dict(missing), "parent": os.getpid()}
+    order = {"strategy": strategy, "missing": dict(missing), "about": about._asdict(), "parent": os.getpid()}
     try:
         with tempfile.TemporaryFile() as told:  # a thousand tasks without a trace are too long an argument
             told.write(json.dumps(order).encode())
@@ -151,7 +154,8 @@ def main(order: Mapping[str, Any]) -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
-        verdict = judge_folder(Path(), strategy=order["strategy"], missing=order["missing"])
+        known = {"strategy": order["strategy"], "missing": order["missing"], "about": About(**order["about"])}
+        verdict = judge_folder(Path(), **known)
         sys.stdout.write(json.dumps({"verdict": verdict.to_document()}))
     except MemoryError:
         raise  # elsewhere there may be more

@@ -237,8 +237,7 @@ class SubmittedRayJob:
 
     def has_head(self) -> bool:
         """Whether the job, and its Ray cluster, are there."""
-        job = self.api.find("RayJob", self.id)
-        return job is not None and self._found.head(job) is not None
+        return self._found.has_head()
 
 
 def _secret_of(cluster: str) -> str:

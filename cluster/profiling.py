@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from cluster import copying, requests
-from cluster.advice import fitting
+from cluster.advice import About
 from cluster.capture import LONGEST, traced_bytes
 from cluster.errors import CaptureError, SpecError
 from cluster.events import Event
@@ -106,7 +106,7 @@ class _Answer:
                 self._live.take(event)
                 if event.kind == "run_ended":
                     raise CaptureError("the run ended before its traces had come together", shown(self._uri), "")
-                if event.kind == "profile" and event.data["id"] == self._asked and self._ended(event):
+                if event.kind == "profile" and event.data.get("id") == self._asked and self._ended(event):
                     return dict(event.data)
             self._wait_for_tasks()
             time.sleep(_EVERY)
@@ -204,8 +204,9 @@ def _judged(run_dir: str, folder: str, data: dict[str, Any]) -> dict[str, Any]:
         if "://" in run_dir:
             traces = Path(copy)
             download_folder(join(run_dir, folder), traces)
-        judged = judge_folder(traces, strategy=spec.strategy, missing=data.get("missing", {})).to_document()
-        verdict = fitting(judged, script=spec.script is not None, cut=str(data.get("cut", "")))
+        about = About(script=spec.script is not None, cut=bool(data.get("cut")))
+        missing = data.get("missing", {})
+        verdict = judge_folder(traces, strategy=spec.strategy, missing=missing, about=about).to_document()
         return {**verdict, "notes": [*data.get("notes", []), *verdict["notes"]]}
 
 

@@ -11,13 +11,12 @@ from cluster.channel import Channel
 from cluster.errors import SpecError
 from cluster.input_share import InputShare
 from cluster.metric_names import metric_name
+from cluster.scalars import MOST_STEPS
 
 #: `report` sends at most one step in this many seconds; the last is never lost.
 REPORT_SECONDS = 0.1
 #: Tasks beside the leader that may report as often as it does; of more, each reports less often.
 OTHERS = 25
-#: The largest step that TensorBoard's files can hold.
-MOST_STEPS = 2**63 - 1
 
 
 class Reports:

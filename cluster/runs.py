@@ -65,7 +65,7 @@ class Run:
     @property
     def stepped(self) -> bool:
         """Whether anybody has told of a step: of a script nobody does."""
-        return self.step > 0 or any(life.step is not None for life in self.live.tasks.values())
+        return self.step > 0 or self.live.stepped
 
 
 def find_run(name: str, storage: str = "./runs") -> str:

@@ -16,6 +16,9 @@ import numpy as np
 
 from pipelines import crc
 
+#: The largest step that an event file can hold.
+MOST_STEPS = 2**63 - 1
+
 
 def event_file(at: float) -> str:
     """The name of an event file that begins at `at` (seconds since the Unix epoch), by which TensorBoard knows one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ Check = Callable[[Any], bool]
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float)
+    """Whether a float holds it, and it is finite."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _number_or_none(value: Any) -> bool:
@@ -29,18 +31,19 @@ def _mapping(value: Any) -> bool:
 
 
 def _list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
+    """Of names."""
+    return isinstance(value, list | tuple) and all(map(_text, value))
 
 
 def _metrics(value: Any) -> bool:
-    """Of numbers, one of which may be text, such as `NaN`."""
-    return isinstance(value, Mapping) and all(_number(part) or _floats(part) for part in value.values())
+    """Of numbers, also those that are not finite; one may be text, such as `NaN`."""
+    return isinstance(value, Mapping) and all(map(_floats, value.values()))
 
 
 def _floats(value: Any) -> bool:
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 
@@ -58,7 +61,9 @@ def _of_tasks(value: Any) -> bool:
 
 
 def _samples(value: Any) -> bool:
-    return _of_tasks(value) and all(_mapping(part) and _number(part.get("cpus")) for part in value.values())
+    return _of_tasks(value) and all(
+        _mapping(part) and _number(part.get("cpus")) and _number(part.get("memory")) for part in value.values()
+    )
 
 
 #: What a value must be, by kind of event and key, where it is there; and keys that must be there.
@@ -72,13 +77,20 @@ _VALUES: Mapping[str, Mapping[str, Check]] = {
     "evaluated": {"step": _number, "metrics": _metrics},
     "checkpoint": {"step": _number},
     "usage": {"tasks": _samples},
-    "profile": {"tasks": _mapping},
+    "profile": {"tasks": _mapping, "folder": _text},
     "hang": {"tasks": _list},
     "node_draining": {"tasks": _list, "seconds": _number_or_none},
     "restarting": {"after": _number},
     "run_ended": {"status": _text},
 }  # fmt: skip
-_NEEDED = {"placed": "nodes", "step": "step", "evaluated": "step", "checkpoint": "step", "run_ended": "status"}
+_NEEDED = {
+    "placed": "nodes",
+    "step": "step",
+    "evaluated": "step",
+    "checkpoint": "step",
+    "run_ended": "status",
+    "profile": "status",
+}
 _RESULT: Mapping[str, Check] = {
     "status": _text, "seconds": _number, "attempts": _number, "steps": _number, "metrics": _metrics,
 }  # fmt: skip

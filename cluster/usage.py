@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,5 +128,12 @@ def _handle(nvml: Any, name: str) -> Any:
     try:
         return nvml.nvmlDeviceGetHandleByUUID(name)
     except nvml.NVMLError:
-        handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
-        return next(handle for handle in handles if str(nvml.nvmlDeviceGetUUID(handle)).startswith(name))
+        return next(handle for uuid, handle in _all(nvml) if name and uuid.startswith(name))
+
+
+def _all(nvml: Any) -> Iterator[tuple[str, Any]]:
+    """The GPUs of this machine that answer, by their UUIDs."""
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(nvml.NVMLError):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            yield str(nvml.nvmlDeviceGetUUID(handle)), handle

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.advice import advise, plain_type, remarks, sentence_of
+from cluster.advice import ORDINARY, About, advise, plain_type, remarks, sentence_of
 from cluster.bottleneck import Bottleneck, find_bottleneck, own
 from cluster.capture import SUFFIX
 from cluster.errors import StorageError
@@ -79,13 +79,14 @@ class Verdict:
         }
 
 
-def judge_folder(folder: Path, *, strategy: str, missing: Mapping[str, str]) -> Verdict:
+def judge_folder(folder: Path, *, strategy: str, missing: Mapping[str, str], about: About = ORDINARY) -> Verdict:
     """The verdict on the traces `<task>.xplane.pb` in `folder`.
 
     Args:
         folder: of one capture.
         strategy: of the spec: which tasks make steps, and whether they keep in step.
         missing: tasks that were to be traced and left no trace, and why. A trace that cannot be read is added.
+        about: the job and its capture.
     """
     tasks, gone = [], dict(missing)
     for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -94,19 +95,19 @@ def judge_folder(folder: Path, *, strategy: str, missing: Mapping[str, str]) -> 
             tasks.append(shares_of(task, activity_of(read_planes(path))))
         except StorageError as error:
             gone[task] = error.happened
-    return judge(tasks, strategy=strategy, missing=gone)
+    return judge(tasks, strategy=strategy, missing=gone, about=about)
 
 
-def judge(tasks: Iterable[Shares], *, strategy: str, missing: Mapping[str, str]) -> Verdict:
+def judge(tasks: Iterable[Shares], *, strategy: str, missing: Mapping[str, str], about: About = ORDINARY) -> Verdict:
     """The verdict on what `tasks` did with their steps."""
     ordered = tuple(sorted(tasks, key=lambda t: _place(t.task)))
     found = find_bottleneck(ordered, strategy)
     operations = _together([task.operations for task in found.compared])
     return Verdict(
-        sentence=sentence_of(found, ordered, operations),
+        sentence=sentence_of(found, ordered, operations, about),
         bottleneck=found,
-        notes=(*_of_missing(missing), *remarks(found, ordered)),
-        advice=tuple(advise(found, ordered)),
+        notes=(*_of_missing(missing), *remarks(found, ordered, about)),
+        advice=tuple(advise(found, ordered, about)),
         tasks=ordered,
         operations=operations,
         stages=_together([task.stages for task in found.compared]),

@@ -21,6 +21,7 @@ from cluster.comparing import (
     next_command,
     step_shares,
 )
+from cluster.comparison import read_runs, render
 from cluster.runs import Run, read_run
 from tests.made_runs import (
     BEGAN,
@@ -89,6 +90,14 @@ def test_rows_that_no_run_fills_are_left_out(tmp_path: Path) -> None:
     assert rows["steps"].cells == ("480 of 720", "")
     assert rows["tasks"].cells == ("1 worker", "")
     assert not {"examples a second", "input busy", "loss"} & set(rows)
+
+
+def test_a_run_that_has_told_nothing_has_no_figures(tmp_path: Path) -> None:
+    silent = Made(tmp_path, "job-1")
+    Path(silent.uri, "events.jsonl").write_text("")
+    rows = rows_of(read_run(own_loop(tmp_path).uri), read_run(silent.uri))
+    assert [label for label, row in rows.items() if row.cells[1]] == ["status", "restarts"]
+    assert "1970" not in render(read_runs([silent.uri, own_loop(tmp_path / "other").uri]))
 
 
 def metrics(folder: Path, name: str, *values: float, metric: str = "loss") -> Run:

@@ -21,7 +21,7 @@ def report(document: dict, **options: object) -> str:
 
 
 def test_a_plain_report(tmp_path: Path) -> None:
-    text = report(verdict_on("input", tmp_path, **{"worker-2": "it ended while it was traced"}).to_document())
+    text = report(verdict_on("input", tmp_path, missing={"worker-2": "it ended while it was traced"}).to_document())
     lines = text.splitlines()
     assert lines[0].startswith("input-bound: 41.8 ms of a step's 50.8 ms")
     assert lines[0].endswith("at best")

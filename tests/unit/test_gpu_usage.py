@@ -98,5 +98,11 @@ def test_a_gpu_that_is_lost_ends_no_samples(watch: Watch) -> None:
     assert sample(FIRST, SECOND.replace("60", "80")) == {"gpu": 0.6, "gpu_memory": 3 * GIB}
 
 
+def test_a_gpu_that_is_lost_hides_none_that_is_named_by_the_beginning_of_its_uuid(watch: Watch) -> None:
+    lost = FIRST.replace("ok", "lost")
+    assert watch("GPU-5a3b", at_first=(lost, SECOND))() == {"gpu": 0.6, "gpu_memory": 2 * GIB}
+    assert watch("", at_first=(FIRST, SECOND))() == {}
+
+
 def test_a_driver_of_another_version_ends_no_samples(watch: Watch) -> None:
     assert watch("0", at_first=("mismatch",))() == {}

@@ -9,7 +9,8 @@ import pytest
 
 from cluster.channel import Channel
 from cluster.errors import SpecError
-from cluster.reports import MOST_STEPS, OTHERS, Reports, metrics_of, step_of, total_of
+from cluster.reports import OTHERS, Reports, metrics_of, step_of, total_of
+from cluster.scalars import MOST_STEPS
 from pipelines.busy import reads
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +413,13 @@ STRANGE = [
     {"kind": "evaluated"},
     {"kind": "checkpoint"},
     {"kind": "usage", "tasks": {"worker-0": {}}},
+    {"kind": "usage", "tasks": {"worker-0": {"cpus": 1}}},
+    {"kind": "step", "step": float("nan")},
+    {"kind": "step", "step": float("inf")},
+    {"kind": "step", "step": 10**400},
+    {"kind": "step", "step": 7, "metrics": {"loss": 10**400}},
+    {"kind": "hang", "tasks": [1]},
+    {"kind": "profile", "id": "c"},
     {"kind": "run_ended"},
 ]
 
@@ -587,6 +595,11 @@ def test_the_newest_that_runs_is_none_that_has_ended_since(tmp_path: Path) -> No
         os.utime(tmp_path / name / "job.yaml", (BEGAN + number, BEGAN + number))
     made["short"].end(9.0, "succeeded")
     assert newest_running(storage) == made["long"].uri
+    dead = [Event("run_started", data={"pid": 1, "hostname": "elsewhere"}), Event("attempt_started", 1)]
+    dead += [Event("placed", 1, data={"nodes": {}}), Event("task_started", 1, FIRST, {"pid": 1})]
+    dead += [Event("task_ready", 1, FIRST), Event("step", 1, FIRST, {"step": 5, "metrics": {}})]
+    make_run(tmp_path, "silent", BEGAN + 9, *(replace(event, at=BEGAN) for event in dead))
+    assert newest_running(storage) == made["long"].uri, "nobody has heard of the newest for long"
     for name in ("older", "long"):
         made[name].end(10.0, "failed")
     assert newest_running(storage) is None

@@ -6,11 +6,12 @@ import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from cluster.advice import TRACE_WORKERS, fitting, step_time
+from cluster.advice import ORDINARY, TRACE_WORKERS, About, step_time
 from cluster.trace_events import Operation
 from cluster.trace_shares import PARTS, Cost, Shares, StepTimes
 from cluster.verdict import Verdict, judge, judge_folder
@@ -26,9 +27,11 @@ def recorded(case: str, folder: Path, *leave_out: str) -> Path:
     return folder
 
 
-def verdict_on(case: str, folder: Path, **missing: str) -> Verdict:
+def verdict_on(
+    case: str, folder: Path, about: About = ORDINARY, missing: Mapping[str, str] = MappingProxyType({})
+) -> Verdict:
     strategy = "parameter_server" if case in ("servers", "coordinator") else "multi_worker_mirrored"
-    return judge_folder(recorded(case, folder), strategy=strategy, missing=missing)
+    return judge_folder(recorded(case, folder), strategy=strategy, missing=missing, about=about)
 
 
 def shares(task: str, step: float = 0.1, *, feed: float = 0.0, steps: int = 30, **parts: float) -> Shares:
@@ -98,7 +101,7 @@ def test_only_workers_of_parameter_servers_are_compared(tmp_path: Path) -> None:
 
 
 def test_the_document_is_json_and_says_all(tmp_path: Path) -> None:
-    verdict = verdict_on("straggler", tmp_path, **{"worker-2": "it ended while it was traced"})
+    verdict = verdict_on("straggler", tmp_path, missing={"worker-2": "it ended while it was traced"})
     document = json.loads(json.dumps(verdict.to_document(), allow_nan=False))
     assert document["sentence"] == verdict.sentence
     assert document["limit"] == "python"
@@ -135,9 +138,7 @@ def test_nothing_was_traced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", ["input", "compute", "communication", "servers"])
 def test_a_script_is_advised_nothing_that_only_the_spec_of_an_entrypoint_has(case: str, tmp_path: Path) -> None:
-    document = verdict_on(case, tmp_path).to_document()
-    assert fitting(document, script=False, cut="") == document
-    advice = fitting(document, script=True, cut="")["advice"]
+    advice = verdict_on(case, tmp_path, about=About(script=True)).advice
     assert advice
     assert not [text for text in advice if "data.X" in text or "the spec's data" in text or "partition:" in text]
     if case == "communication":
@@ -146,11 +147,12 @@ def test_a_script_is_advised_nothing_that_only_the_spec_of_an_entrypoint_has(cas
 
 def test_a_capture_that_the_job_has_cut_short_is_not_to_be_longer() -> None:
     still = Shares("worker-0", 0.3, StepTimes(), dict.fromkeys(PARTS, 0.0) | {"other": 1.0})
-    short = fitting(judged(still, strategy="none").to_document(), script=False, cut="it was cut short after 0.3 s")
-    assert short["sentence"] == "no steps could be told apart: the capture was cut short"
-    assert [text for text in short["advice"] if "longer" in text] == []
-    few = fitting(judged(shares("worker-0", steps=3), strategy="none").to_document(), script=False, cut="it was")
-    assert "only 3 steps were traced" in few["notes"]
+    short = judge([still], strategy="none", missing={}, about=About(cut=True))
+    assert short.sentence == "no steps could be told apart: the capture was cut short"
+    assert short.advice
+    assert [text for text in short.advice if "longer" in text] == []
+    few = judge([shares("worker-0", steps=3)], strategy="none", missing={}, about=About(cut=True))
+    assert "only 3 steps were traced" in few.notes
 
 
 def test_without_steps_it_says_how_to_mark_them() -> None:
